@@ -1,0 +1,480 @@
+#include "model/din_model.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/activation_unit.h"
+#include "kernels/dense.h"
+#include "kernels/flush_denormals.h"
+#include "kernels/gather.h"
+#include "model/folding.h"
+#include "model/status_macros.h"
+
+namespace din {
+namespace {
+
+// Floats on a 64-byte boundary. Grows, never shrinks, and is always finite: kernels may read past the rows they were
+// given, up to their block size, and what they find there must not be a NaN.
+class Floats {
+ public:
+  float* AtLeast(size_t n) {
+    if (n > capacity_) {
+      const size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
+      data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+      if (data_ == nullptr) std::abort();  // a request of this size passed the limits: the machine is out of memory
+      std::memset(data_.get(), 0, bytes);
+      capacity_ = bytes / sizeof(float);
+    }
+    return data_.get();
+  }
+  float* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Free> data_;
+  size_t capacity_ = 0;
+};
+
+using DenseChain = std::vector<std::unique_ptr<const DenseLayer>>;
+
+absl::StatusOr<DenseChain> CreateChain(absl::StatusOr<std::vector<DenseLayerWeights>> weights, InstructionSet isa) {
+  DIN_RETURN_IF_ERROR(weights.status());
+  DenseChain chain;
+  for (const DenseLayerWeights& w : *weights) {
+    DIN_ASSIGN_OR_RETURN(auto layer, DenseLayer::Create(w, isa));
+    chain.push_back(std::move(layer));
+  }
+  return chain;
+}
+
+absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& tensors) {
+  const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
+  DIN_ASSIGN_OR_RETURN(const Tensor* tensor,
+                       tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16}));
+  if (tensor->shape.size() != 2 || tensor->shape[1] != table.dim() ||
+      tensor->shape[0] - table.row_offset() < table.rows()) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": ", Describe(*tensor), ", table \"", table.name(),
+                                                   "\" needs rows [", table.row_offset(), ", ",
+                                                   table.row_offset() + table.rows(), ") of ", table.dim()));
+  }
+  EmbeddingTable out;
+  out.type = tensor->type == DataType::kF32   ? RowType::kF32
+             : tensor->type == DataType::kF16 ? RowType::kF16
+                                              : RowType::kBF16;
+  out.rows = static_cast<size_t>(table.rows());
+  out.dim = table.dim();
+  out.data = tensor->data + static_cast<size_t>(table.row_offset()) * out.dim * SizeOf(tensor->type);
+  return out;
+}
+
+// The rows that `feature` can ask for must be in `table`.
+absl::Status CheckRows(const ResolvedSpec& resolved, const InputDecoder& decoder, int feature, int table) {
+  if (feature == kNone) return absl::OkStatus();
+  const int id_map = resolved.features[feature].id_map;
+  const v1::IdMap& map = resolved.spec.id_maps(id_map);
+  int64_t needed = decoder.IdMapRows(id_map);
+  if (map.out_of_vocabulary() == v1::IdMap::ROW) needed = std::max(needed, map.out_of_vocabulary_row() + 1);
+  const v1::Table& t = resolved.spec.tables(table);
+  if (needed <= t.rows()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("table \"", t.name(), "\": ", t.rows(), " rows, id map \"", map.name(),
+                                                 "\" of feature \"", resolved.spec.features(feature).name(),
+                                                 "\" gives rows up to ", needed - 1));
+}
+
+}  // namespace
+
+// Everything that a forward pass writes. One entry per slot, attention, … of the model that is being scored.
+struct Workspace::Buffers {
+  std::vector<Floats> slots;           // [rows, width], rows = candidates, or 1 in scope USER
+  std::vector<Floats> attentions;      // [candidates, value width]
+  std::vector<Floats> sequence_pools;  // [1, width]
+  std::vector<Floats> pre_towers;      // [rows, out width]
+  Floats queries;                      // [candidates, D]
+  Floats keys;                         // [positions, D]
+  Floats unit_scratch;
+  Floats pooled;                       // [candidates, D], before the post layer
+  Floats layer[2];                     // inputs and outputs of dense layers, in turn
+  Floats dense_scratch;
+  Floats biases;                       // [candidates]
+  std::vector<uint32_t> rows;
+};
+
+Workspace::Workspace() : buffers_(std::make_unique<Buffers>()) {}
+Workspace::~Workspace() = default;
+Workspace::Workspace(Workspace&&) noexcept = default;
+Workspace& Workspace::operator=(Workspace&&) noexcept = default;
+
+struct DinModel::Impl {
+  ResolvedSpec resolved;
+  InstructionSet isa = InstructionSet::kBaseline;
+  std::unique_ptr<const InputDecoder> decoder;
+  std::vector<EmbeddingTable> tables;
+  std::vector<bool> slot_is_vector;  // read by a query or a network, so it is materialised
+  std::vector<std::unique_ptr<const ActivationUnit>> activation_units;
+  std::vector<DenseChain> posts;
+  std::vector<DenseChain> pre_towers;
+  DenseChain tower;
+
+  absl::Status Build(const TensorMap& tensors);
+  void FindVectorSlots();
+};
+
+absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
+  TensorReader reader(tensors);
+  DIN_ASSIGN_OR_RETURN(decoder, InputDecoder::Create(resolved, reader));
+  for (const v1::Table& table : resolved.spec.tables()) {
+    DIN_ASSIGN_OR_RETURN(const EmbeddingTable opened, OpenTable(table, reader));
+    tables.push_back(opened);
+  }
+  for (const ResolvedSpec::Slot& slot : resolved.slots) {
+    DIN_RETURN_IF_ERROR(CheckRows(resolved, *decoder, slot.feature, slot.table));
+  }
+  for (const ResolvedSpec::IdBias& bias : resolved.id_biases) {
+    DIN_RETURN_IF_ERROR(CheckRows(resolved, *decoder, bias.feature, bias.table));
+  }
+  for (int g = 0; g < resolved.spec.attentions_size(); ++g) {
+    DIN_ASSIGN_OR_RETURN(const ActivationUnitWeights unit, FoldActivationUnit(resolved, g, reader));
+    activation_units.push_back(ActivationUnit::Create(unit, isa));
+    DIN_ASSIGN_OR_RETURN(DenseChain post, CreateChain(FoldPost(resolved, g, reader), isa));
+    posts.push_back(std::move(post));
+  }
+  for (int p = 0; p < resolved.spec.pre_towers_size(); ++p) {
+    DIN_ASSIGN_OR_RETURN(DenseChain pre, CreateChain(FoldPreTower(resolved, p, reader), isa));
+    pre_towers.push_back(std::move(pre));
+  }
+  DIN_ASSIGN_OR_RETURN(tower, CreateChain(FoldTower(resolved, reader), isa));
+  FindVectorSlots();
+  return reader.CheckAllUsed();
+}
+
+void DinModel::Impl::FindVectorSlots() {
+  slot_is_vector.assign(resolved.slots.size(), false);
+  for (const ResolvedSpec::Attention& attention : resolved.attentions) {
+    for (int slot : attention.query.slots) slot_is_vector[slot] = true;
+  }
+  const auto mark = [&](const ResolvedSpec::Vector& v) {
+    if (v.kind == ResolvedSpec::VectorKind::kSlot) slot_is_vector[v.index] = true;
+  };
+  const auto mark_network = [&](const ResolvedSpec::Network& network) {
+    for (const ResolvedSpec::Term& term : network.input) {
+      mark(term.a);
+      if (term.is_product) mark(term.b);
+    }
+  };
+  for (const ResolvedSpec::Network& pre : resolved.pre_towers) mark_network(pre);
+  mark_network(resolved.tower);
+}
+
+namespace {
+
+// One request's way through one model; lives for the call.
+class ForwardPass {
+ public:
+  ForwardPass(const ResolvedSpec& resolved, const std::vector<EmbeddingTable>& tables, InstructionSet isa,
+              const ScoringInput& input, Workspace::Buffers& buffers)
+      : resolved_(resolved), tables_(tables), isa_(isa), input_(input), buffers_(buffers) {
+    Fit(buffers_.slots, resolved.slots.size());
+    Fit(buffers_.attentions, resolved.attentions.size());
+    Fit(buffers_.sequence_pools, resolved.sequence_pools.size());
+    Fit(buffers_.pre_towers, resolved.pre_towers.size());
+  }
+
+  void Slot(int slot) {
+    const ResolvedSpec::Slot& s = resolved_.slots[slot];
+    const size_t rows = s.scope == v1::CANDIDATE ? input_.candidates : 1;
+    WriteSlot(slot, rows, buffers_.slots[slot].AtLeast(rows * s.width), s.width);
+  }
+
+  void SequencePool(int pool) {
+    const ResolvedSpec::SequencePool& p = resolved_.sequence_pools[pool];
+    const v1::SequencePool& spec = resolved_.spec.sequence_pools(pool);
+    const size_t width = p.key.width;
+    const size_t behaviours = Behaviours(p.sequence);
+    float* out = buffers_.sequence_pools[pool].AtLeast(width);
+    std::fill_n(out, width, 0.0f);
+    if (behaviours == 0) return;
+    const float* keys = Keys(p.key, behaviours);
+    for (size_t i = 0; i < behaviours; ++i) {
+      for (size_t d = 0; d < width; ++d) out[d] += keys[i * width + d];
+    }
+    if (spec.kind() != v1::SequencePool::MEAN) return;
+    const auto divisor = static_cast<float>(static_cast<double>(behaviours) + spec.divisor_epsilon());
+    for (size_t d = 0; d < width; ++d) out[d] /= divisor;
+  }
+
+  // Candidates [first, first + count) against the attention's behaviours, into `pooled` [count, D]; `weights` as in
+  // AttentionArgs.
+  void Pool(int g, const ActivationUnit& unit, size_t first, size_t count, float* pooled, float* weights) {
+    const ResolvedSpec::Attention& attention = resolved_.attentions[g];
+    const size_t width = attention.key.width;
+    const float* queries = Queries(attention.query, width, first, count);
+    const ScoringInput::Sequence& sequence = input_.sequences[attention.sequence];
+    const bool positions_mean =
+        sequence.empty && resolved_.spec.attentions(g).empty() == v1::Attention::EMPTY_POSITIONS_MEAN;
+    const size_t behaviours = positions_mean ? sequence.positions.size() : Behaviours(attention.sequence);
+
+    AttentionArgs args;
+    args.queries = queries;
+    args.query_stride = width;
+    args.candidates = count;
+    args.keys = behaviours > 0 ? Keys(attention.key, behaviours) : nullptr;
+    args.behaviours = behaviours;
+    args.uniform = positions_mean;
+    args.pooled = pooled;
+    args.pooled_stride = width;
+    args.weights = weights;
+    unit.Pool(args, buffers_.unit_scratch.AtLeast(unit.ScratchFloats(count, behaviours)));
+  }
+
+  void Attention(int g, const ActivationUnit& unit, const DenseChain& post) {
+    const size_t width = resolved_.attentions[g].key.width;
+    const size_t rows = input_.candidates;
+    Floats& value = buffers_.attentions[g];
+    if (post.empty()) {
+      Pool(g, unit, 0, rows, value.AtLeast(rows * width), nullptr);
+      return;
+    }
+    float* pooled = buffers_.pooled.AtLeast(DenseLayer::PaddedRows(rows) * width);
+    Pool(g, unit, 0, rows, pooled, nullptr);
+    Run(post, pooled, rows, value.AtLeast(rows * post.back()->out()));
+  }
+
+  void PreTower(int p, const DenseChain& layers) {
+    const ResolvedSpec::Network& network = resolved_.pre_towers[p];
+    const size_t rows = Rows(network);
+    const float* x = Assemble(network, rows);
+    Run(layers, x, rows, buffers_.pre_towers[p].AtLeast(rows * network.out_width));
+  }
+
+  void Tower(const DenseChain& layers, std::span<float> scores) {
+    const size_t rows = input_.candidates;
+    Run(layers, Assemble(resolved_.tower, rows), rows, scores.data());
+    for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) AddIdBias(bias, scores);
+    Sigmoid(isa_, scores.data(), scores.size());
+  }
+
+ private:
+  // Never fewer, so that a workspace that goes from model to model keeps its memory.
+  static void Fit(std::vector<Floats>& floats, size_t n) {
+    if (floats.size() < n) floats.resize(n);
+  }
+
+  size_t Behaviours(int sequence) const {
+    const ScoringInput::Sequence& s = input_.sequences[sequence];
+    return s.empty ? 0 : s.positions.size();
+  }
+
+  // The rows of an ID feature, `rows` of them; row 0 where there is no feature.
+  std::span<const uint32_t> IdRows(int feature, size_t rows) {
+    if (feature != kNone) return std::span(input_.columns[feature].rows).first(rows);
+    buffers_.rows.assign(rows, 0);
+    return buffers_.rows;
+  }
+
+  // `rows` rows of one slot, `stride` floats apart.
+  void WriteSlot(int slot, size_t rows, float* out, size_t stride) {
+    const ResolvedSpec::Slot& s = resolved_.slots[slot];
+    const v1::Slot& spec = resolved_.spec.slots(slot);
+    switch (spec.op_case()) {
+      case v1::Slot::kEmbed:
+        Gather(tables_[s.table], IdRows(s.feature, rows), out, stride, isa_);
+        return;
+      case v1::Slot::kPool:
+        for (size_t i = 0; i < rows; ++i) WritePooled(s, spec.pool(), i, out + i * stride);
+        return;
+      case v1::Slot::kScaled: {
+        Gather(tables_[s.table], IdRows(s.feature, rows), out, stride, isa_);
+        const std::vector<float>& values = input_.columns[s.value].values;
+        for (size_t i = 0; i < rows; ++i) {
+          for (size_t d = 0; d < s.width; ++d) out[i * stride + d] *= values[i];
+        }
+        return;
+      }
+      default: {
+        const std::vector<float>& values = input_.columns[s.value].values;
+        for (size_t i = 0; i < rows; ++i) std::copy_n(&values[i * s.width], s.width, out + i * stride);
+      }
+    }
+  }
+
+  void WritePooled(const ResolvedSpec::Slot& slot, const v1::Slot::Pool& pool, size_t row, float* out) {
+    const ScoringInput::Column& column = input_.columns[slot.feature];
+    const size_t begin = column.offsets[row];
+    const size_t end = column.offsets[row + 1];
+    std::span<const uint32_t> rows = std::span(column.rows).subspan(begin, end - begin);
+    if (pool.skip_padding()) {
+      buffers_.rows.clear();
+      for (size_t i = begin; i < end; ++i) {
+        if (!column.is_padding[i]) buffers_.rows.push_back(column.rows[i]);
+      }
+      rows = buffers_.rows;
+    }
+    const PoolKind kind = pool.kind() == v1::Slot::Pool::MEAN  ? PoolKind::kMean
+                          : pool.kind() == v1::Slot::Pool::SUM ? PoolKind::kSum
+                                                               : PoolKind::kMax;
+    GatherPool(tables_[slot.table], rows, kind, static_cast<float>(pool.divisor_epsilon()),
+               static_cast<float>(pool.empty_value()), out, isa_);
+  }
+
+  // [behaviours, D] of one sequence.
+  const float* Keys(const ResolvedSpec::Concat& key, size_t behaviours) {
+    float* keys = buffers_.keys.AtLeast(behaviours * key.width);
+    for (size_t i = 0; i < key.slots.size(); ++i) WriteSlot(key.slots[i], behaviours, keys + key.offsets[i], key.width);
+    return keys;
+  }
+
+  // [count, D], filled up with zeros where the slots are narrower.
+  const float* Queries(const ResolvedSpec::Concat& query, size_t width, size_t first, size_t count) {
+    float* queries = buffers_.queries.AtLeast(count * width);
+    if (query.width < width) std::fill_n(queries, count * width, 0.0f);
+    for (size_t i = 0; i < query.slots.size(); ++i) {
+      const int slot = query.slots[i];
+      const bool per_candidate = resolved_.slots[slot].scope == v1::CANDIDATE;
+      CopyRows(buffers_.slots[slot].get(), resolved_.slots[slot].width, per_candidate, first, count,
+               resolved_.slots[slot].width, queries + query.offsets[i], width);
+    }
+    return queries;
+  }
+
+  // Rows [first, first + count) of a vector's first `width` floats, or its only row again and again.
+  static void CopyRows(const float* from, size_t from_stride, bool per_candidate, size_t first, size_t count,
+                       size_t width, float* to, size_t to_stride) {
+    const float* row = from + (per_candidate ? first * from_stride : 0);
+    for (size_t r = 0; r < count; ++r, row += per_candidate ? from_stride : 0) {
+      std::copy_n(row, width, to + r * to_stride);
+    }
+  }
+
+  size_t Rows(const ResolvedSpec::Network& network) const {
+    for (const ResolvedSpec::Term& term : network.input) {
+      if (term.a.per_candidate || (term.is_product && term.b.per_candidate)) return input_.candidates;
+    }
+    return 1;
+  }
+
+  const float* Value(const ResolvedSpec::Vector& v) const {
+    switch (v.kind) {
+      case ResolvedSpec::VectorKind::kSlot:
+        return buffers_.slots[v.index].get();
+      case ResolvedSpec::VectorKind::kAttention:
+        return buffers_.attentions[v.index].get();
+      case ResolvedSpec::VectorKind::kSequencePool:
+        return buffers_.sequence_pools[v.index].get();
+      case ResolvedSpec::VectorKind::kPreTower:
+        return buffers_.pre_towers[v.index].get();
+    }
+    return nullptr;
+  }
+
+  // The network's input [rows, in_width], in buffers_.layer[0].
+  const float* Assemble(const ResolvedSpec::Network& network, size_t rows) {
+    const size_t stride = network.in_width;
+    float* out = buffers_.layer[0].AtLeast(DenseLayer::PaddedRows(rows) * stride);
+    size_t offset = 0;
+    for (const ResolvedSpec::Term& term : network.input) {
+      const float* a = Value(term.a) + term.a.begin;
+      CopyRows(a, term.a.width, term.a.per_candidate, 0, rows, term.width(), out + offset, stride);
+      if (term.is_product) {
+        const float* b = Value(term.b) + term.b.begin;
+        const size_t b_stride = term.b.per_candidate ? term.b.width : 0;
+        for (size_t r = 0; r < rows; ++r) {
+          for (size_t d = 0; d < term.width(); ++d) out[r * stride + offset + d] *= b[r * b_stride + d];
+        }
+      }
+      offset += term.width();
+    }
+    return out;
+  }
+
+  // Layer after layer; x may be buffers_.layer[0]. The result goes to `out` [rows, out of the last layer].
+  void Run(const DenseChain& layers, const float* x, size_t rows, float* out) {
+    int into = 1;
+    for (const auto& layer : layers) {
+      float* y = buffers_.layer[into].AtLeast(DenseLayer::PaddedRows(rows) * layer->out());
+      void* scratch = buffers_.dense_scratch.AtLeast(layer->ScratchBytes() / sizeof(float) + 1);
+      layer->Run(x, rows, y, scratch);
+      x = y;
+      into = 1 - into;
+    }
+    std::copy_n(x, rows * layers.back()->out(), out);
+  }
+
+  void AddIdBias(const ResolvedSpec::IdBias& bias, std::span<float> logits) {
+    const bool per_candidate = resolved_.spec.features(bias.feature).scope() == v1::CANDIDATE;
+    const size_t rows = per_candidate ? logits.size() : 1;
+    float* values = buffers_.biases.AtLeast(rows);
+    Gather(tables_[bias.table], IdRows(bias.feature, rows), values, 1, isa_);
+    for (size_t c = 0; c < logits.size(); ++c) logits[c] += values[per_candidate ? c : 0];
+  }
+
+  const ResolvedSpec& resolved_;
+  const std::vector<EmbeddingTable>& tables_;
+  const InstructionSet isa_;
+  const ScoringInput& input_;
+  Workspace::Buffers& buffers_;
+};
+
+}  // namespace
+
+DinModel::DinModel(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+DinModel::~DinModel() = default;
+
+absl::StatusOr<std::unique_ptr<const DinModel>> DinModel::Create(v1::ModelSpec spec, const TensorMap& tensors,
+                                                                 InstructionSet isa) {
+  auto impl = std::make_unique<Impl>();
+  DIN_ASSIGN_OR_RETURN(impl->resolved, ResolveSpec(std::move(spec)));
+  impl->isa = isa;
+  DIN_RETURN_IF_ERROR(impl->Build(tensors));
+  return std::unique_ptr<const DinModel>(new DinModel(std::move(impl)));
+}
+
+const v1::ModelSpec& DinModel::spec() const { return impl_->resolved.spec; }
+const ResolvedSpec& DinModel::resolved() const { return impl_->resolved; }
+const InputDecoder& DinModel::decoder() const { return *impl_->decoder; }
+InstructionSet DinModel::instruction_set() const { return impl_->isa; }
+
+void DinModel::Score(const ScoringInput& input, Workspace& workspace, std::span<float> scores) const {
+  assert(scores.size() == input.candidates);
+  const ScopedFlushDenormals flush;
+  const Impl& m = *impl_;
+  ForwardPass pass(m.resolved, m.tables, m.isa, input, *workspace.buffers_);
+  for (size_t s = 0; s < m.slot_is_vector.size(); ++s) {
+    if (m.slot_is_vector[s]) pass.Slot(static_cast<int>(s));
+  }
+  for (size_t p = 0; p < m.resolved.sequence_pools.size(); ++p) pass.SequencePool(static_cast<int>(p));
+  for (size_t g = 0; g < m.activation_units.size(); ++g) {
+    pass.Attention(static_cast<int>(g), *m.activation_units[g], m.posts[g]);
+  }
+  for (size_t p = 0; p < m.pre_towers.size(); ++p) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
+  pass.Tower(m.tower, scores);
+}
+
+std::vector<AttentionWeights> DinModel::Explain(const ScoringInput& input, size_t candidate,
+                                                Workspace& workspace) const {
+  assert(candidate < input.candidates);
+  const ScopedFlushDenormals flush;
+  const Impl& m = *impl_;
+  ForwardPass pass(m.resolved, m.tables, m.isa, input, *workspace.buffers_);
+  std::vector<AttentionWeights> out(m.activation_units.size());
+  for (size_t g = 0; g < out.size(); ++g) {
+    const ResolvedSpec::Attention& attention = m.resolved.attentions[g];
+    for (int slot : attention.query.slots) pass.Slot(slot);
+    out[g].weights.resize(input.sequences[attention.sequence].positions.size());
+    std::vector<float> pooled(attention.key.width);
+    pass.Pool(static_cast<int>(g), *m.activation_units[g], candidate, 1, pooled.data(), out[g].weights.data());
+    const bool no_mean = m.resolved.spec.attentions(static_cast<int>(g)).empty() == v1::Attention::EMPTY_ZERO;
+    if (input.sequences[attention.sequence].empty && no_mean) out[g].weights.clear();
+  }
+  return out;
+}
+
+}  // namespace din

@@ -1,0 +1,395 @@
+// What must hold for every model and every request, tried on random ones: the production path against the definition,
+// on every instruction set of this machine.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "gtest/gtest.h"
+#include "model/din_model.h"
+#include "model/reference_model.h"
+#include "tests/model/allocation_counter.h"
+#include "tests/model/random_model.h"
+
+namespace din {
+namespace {
+
+using testing::DecodeOrDie;
+using testing::RandomModel;
+using testing::RandomRequest;
+using testing::RawModel;
+using testing::RequestSize;
+using testing::Rng;
+
+constexpr double kTolerance = 1e-5;
+// Seeds are 0 .. n - 1, so that a failure's seed can be tried alone.
+constexpr uint64_t kModels = 400;
+constexpr int kRequestsPerModel = 3;
+
+Rng RequestRng(uint64_t seed) { return Rng(seed + 1'000'000); }
+
+// Empty, single and full sequences all occur; few candidates and many.
+RequestSize RandomSize(Rng& rng) {
+  const size_t candidates[] = {1, 2, 3, 7, 16, 33};
+  const size_t behaviours[] = {0, 1, 2, 5, 9, 17};
+  return {candidates[rng() % 6], behaviours[rng() % 6], 4};
+}
+
+std::unique_ptr<const DinModel> CreateModel(const RawModel& raw, InstructionSet isa) {
+  auto model = DinModel::Create(raw.spec, raw.tensors, isa);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return model.ok() ? std::move(*model) : nullptr;
+}
+
+std::vector<float> ScoresOf(const DinModel& model, const ScoringInput& input, Workspace& workspace) {
+  std::vector<float> scores(input.candidates);
+  model.Score(input, workspace, scores);
+  return scores;
+}
+
+std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
+  Workspace workspace;
+  return ScoresOf(model, DecodeOrDie(model.decoder(), request), workspace);
+}
+
+template <typename T>
+reference::Scores<T> ReferenceScores(const DinModel& model, const RawModel& raw, const ScoringInput& input) {
+  auto scores = reference::Score<T>(model.resolved(), raw.tensors, input);
+  EXPECT_TRUE(scores.ok()) << scores.status();
+  return std::move(scores).value();
+}
+
+template <typename A, typename B>
+double LargestDifference(const std::vector<A>& a, const std::vector<B>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double difference = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    // A NaN is infinitely far away.
+    largest = std::max(largest, std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference);
+  }
+  return largest;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The models that are drawn
+
+// Everything that a message and those in it say: "IdMap.hash", "Dice.affine", "Activation.Kind.TANH", ...
+void CollectUses(const google::protobuf::Message& message, std::set<std::string>& uses) {
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  reflection.ListFields(message, &fields);
+  for (const auto* field : fields) {
+    uses.insert(field->full_name());
+    const int n = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int i = 0; i < n; ++i) {
+      if (field->message_type() != nullptr) {
+        CollectUses(field->is_repeated() ? reflection.GetRepeatedMessage(message, field, i)
+                                         : reflection.GetMessage(message, field),
+                    uses);
+      } else if (field->enum_type() != nullptr) {
+        const auto* value = field->is_repeated() ? reflection.GetRepeatedEnum(message, field, i)
+                                                 : reflection.GetEnum(message, field);
+        uses.insert(value->full_name());
+      }
+    }
+  }
+}
+
+// What the description can say, fields and enum values.
+void CollectPossibleUses(const google::protobuf::Descriptor& type, std::set<std::string>& uses) {
+  for (int i = 0; i < type.field_count(); ++i) {
+    const auto* field = type.field(i);
+    if (!uses.insert(field->full_name()).second) continue;
+    if (field->message_type() != nullptr) CollectPossibleUses(*field->message_type(), uses);
+    if (field->enum_type() == nullptr) continue;
+    for (int v = 1; v < field->enum_type()->value_count(); ++v) uses.insert(field->enum_type()->value(v)->full_name());
+  }
+}
+
+TEST(RandomModelTest, DrawsEverythingThatASpecCanSay) {
+  std::set<std::string> possible;
+  CollectPossibleUses(*v1::ModelSpec::descriptor(), possible);
+  // Refused by ResolveSpec.
+  possible.erase("din.v1.Dice.BATCH");
+  possible.erase("din.v1.Activation.POSITIONWISE_PRELU");
+  std::set<std::string> seen;
+  for (uint64_t seed = 0; seed < kModels; ++seed) CollectUses(RandomModel(seed).spec, seen);
+  std::vector<std::string> missing;
+  std::set_difference(possible.begin(), possible.end(), seen.begin(), seen.end(), std::back_inserter(missing));
+  EXPECT_THAT(missing, ::testing::IsEmpty());
+}
+
+TEST(RandomModelTest, SameSeedSameModel) {
+  const RawModel a = RandomModel(7);
+  const RawModel b = RandomModel(7);
+  EXPECT_EQ(a.spec.SerializeAsString(), b.spec.SerializeAsString());
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (const auto& [name, tensor] : a.tensors) {
+    const Tensor& other = b.tensors.at(name);
+    ASSERT_EQ(tensor.bytes, other.bytes) << name;
+    EXPECT_TRUE(std::equal(tensor.data, tensor.data + tensor.bytes, other.data)) << name;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Score
+
+// One random model and some requests at a time, on every instruction set.
+TEST(PropertyTest, ScoresMatchTheReferenceOnEveryInstructionSet) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    double largest = 0;
+    for (uint64_t seed = 0; seed < kModels; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      Workspace workspace;
+      for (int r = 0; r < kRequestsPerModel; ++r) {
+        const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
+        const ScoringInput input = DecodeOrDie(model->decoder(), request);
+        const auto expected = ReferenceScores<double>(*model, raw, input);
+        const double error = LargestDifference(ScoresOf(*model, input, workspace), expected.scores);
+        EXPECT_LE(error, kTolerance) << Name(isa) << ", seed " << seed << ", request " << r;
+        largest = std::max(largest, error);
+      }
+    }
+    std::cout << Name(isa) << ": " << kModels * kRequestsPerModel << " requests, largest error " << largest
+              << std::endl;
+  }
+}
+
+// fp32 alone costs little, and no model is out of the range for which exactness is promised.
+TEST(PropertyTest, ModelsAreWellConditioned) {
+  double largest = 0;
+  for (uint64_t seed = 0; seed < kModels; ++seed) {
+    const RawModel raw = RandomModel(seed);
+    const auto model = CreateModel(raw, InstructionSet::kBaseline);
+    ASSERT_NE(model, nullptr) << "seed " << seed;
+    Rng rng = RequestRng(seed);
+    for (int r = 0; r < kRequestsPerModel; ++r) {
+      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
+      const ScoringInput input = DecodeOrDie(model->decoder(), request);
+      const auto exact = ReferenceScores<double>(*model, raw, input);
+      for (double logit : exact.logits) EXPECT_LE(std::abs(logit), 15) << "seed " << seed;
+      const double error = LargestDifference(ReferenceScores<float>(*model, raw, input).scores, exact.scores);
+      EXPECT_LE(error, kTolerance / 5) << "seed " << seed;
+      largest = std::max(largest, error);
+    }
+  }
+  std::cout << "largest error of the reference in float " << largest << std::endl;
+}
+
+// The candidates at these positions alone.
+v1::GoldenCase TakeCandidates(const v1::ModelSpec& spec, const v1::GoldenCase& request,
+                              const std::vector<size_t>& positions) {
+  v1::GoldenCase out = request;
+  out.clear_candidates();
+  for (const v1::Column& from : request.candidates()) {
+    v1::Column& to = *out.add_candidates();
+    to.set_name(from.name());
+    const auto feature = std::find_if(spec.features().begin(), spec.features().end(),
+                                      [&](const v1::Feature& f) { return f.name() == from.name(); });
+    const bool is_list = feature->kind() == v1::ID_LIST;
+    const size_t width = feature->kind() == v1::DENSE ? feature->width() : 1;
+    if (is_list) to.add_offsets(0);
+    for (size_t p : positions) {
+      const size_t begin = is_list ? from.offsets(static_cast<int>(p)) : p * width;
+      const size_t end = is_list ? from.offsets(static_cast<int>(p) + 1) : (p + 1) * width;
+      for (auto i = static_cast<int>(begin); i < static_cast<int>(end); ++i) {
+        if (from.ids_size() > 0) to.add_ids(from.ids(i));
+        if (from.keys_size() > 0) to.add_keys(from.keys(i));
+        if (from.values_size() > 0) to.add_values(from.values(i));
+      }
+      if (is_list) to.add_offsets(static_cast<uint32_t>(to.ids_size() + to.keys_size()));
+    }
+  }
+  return out;
+}
+
+// Bit for bit: alone, in a part of the batch, in the whole batch in another order.
+TEST(PropertyTest, ScoreDoesNotDependOnTheOtherCandidates) {
+  constexpr size_t kCandidates = 70;  // more than one block of any kernel, and a remainder
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    for (uint64_t seed = 0; seed < 60; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, {kCandidates, rng() % 20, 4});
+      const std::vector<float> whole = ScoresOf(*model, request);
+
+      std::vector<size_t> order(kCandidates);
+      std::iota(order.begin(), order.end(), 0);
+      std::shuffle(order.begin(), order.end(), rng);
+      for (size_t part : {size_t{1}, size_t{2}, size_t{9}, size_t{17}, size_t{33}, kCandidates}) {
+        const std::vector<size_t> taken(order.begin(), order.begin() + part);
+        const std::vector<float> scores = ScoresOf(*model, TakeCandidates(raw.spec, request, taken));
+        for (size_t i = 0; i < part; ++i) {
+          ASSERT_EQ(scores[i], whole[taken[i]])
+              << Name(isa) << ", seed " << seed << ", candidate " << taken[i] << " among " << part;
+        }
+      }
+    }
+  }
+}
+
+// What a workspace was used for before leaves no trace: other models, larger and smaller requests.
+TEST(PropertyTest, ScoreDoesNotDependOnTheWorkspace) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    Workspace used;
+    for (uint64_t seed = 0; seed < 100; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      for (int r = 0; r < 3; ++r) {
+        const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
+        const ScoringInput input = DecodeOrDie(model->decoder(), request);
+        Workspace fresh;
+        ASSERT_EQ(ScoresOf(*model, input, used), ScoresOf(*model, input, fresh))
+            << Name(isa) << ", seed " << seed << ", request " << r;
+      }
+    }
+  }
+}
+
+TEST(PropertyTest, ScoreDoesNotAllocateOnceWarm) {
+  if (!AllocationCounter::Works()) GTEST_SKIP() << "a sanitizer owns the allocator";
+  size_t in_onednn = 0;
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    for (uint64_t seed = 0; seed < 60; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      const RequestSize largest{40, 17, 4};
+      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, largest);
+      const ScoringInput input = DecodeOrDie(model->decoder(), request);
+      std::vector<size_t> half(largest.candidates / 2);
+      std::iota(half.begin(), half.end(), 0);
+      const ScoringInput smaller = DecodeOrDie(model->decoder(), TakeCandidates(raw.spec, request, half));
+      std::vector<float> scores(input.candidates);
+      const std::span<float> smaller_scores = std::span(scores).first(smaller.candidates);
+      Workspace workspace;
+      model->Score(input, workspace, scores);  // warms up
+
+      const AllocationCounter counter;
+      model->Score(input, workspace, scores);
+      model->Score(smaller, workspace, smaller_scores);
+      EXPECT_EQ(counter.count(), 0u) << Name(isa) << ", seed " << seed;
+      in_onednn += counter.in_onednn();
+    }
+  }
+  std::cout << "oneDNN's own: " << in_onednn << std::endl;
+}
+
+TEST(PropertyTest, AllocationsAreSeen) {
+  if (!AllocationCounter::Works()) GTEST_SKIP() << "a sanitizer owns the allocator";
+  const AllocationCounter counter;
+  const auto number = std::make_unique<float>();
+  void* const memory = std::aligned_alloc(64, 6400);
+  EXPECT_NE(number.get(), memory);
+  EXPECT_EQ(counter.count(), 2u);
+  std::free(memory);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Explain
+
+TEST(PropertyTest, ExplainGivesTheWeightsOfTheReference) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    double largest = 0;
+    for (uint64_t seed = 0; seed < 150; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
+      const ScoringInput input = DecodeOrDie(model->decoder(), request);
+      const auto expected = ReferenceScores<double>(*model, raw, input);
+      Workspace workspace;
+      const size_t candidate = rng() % input.candidates;
+      const std::vector<AttentionWeights> got = model->Explain(input, candidate, workspace);
+      ASSERT_EQ(got.size(), expected.weights.size());
+      for (size_t g = 0; g < got.size(); ++g) {
+        const size_t positions = expected.weights[g].size() / input.candidates;
+        const auto first = expected.weights[g].begin() + static_cast<std::ptrdiff_t>(candidate * positions);
+        const std::vector<double> weights(first, first + static_cast<std::ptrdiff_t>(positions));
+        // Weights that no softmax or sigmoid bounds are as exact as they are large.
+        double scale = 1;
+        for (double w : weights) scale = std::max(scale, std::abs(w));
+        const double error = LargestDifference(got[g].weights, weights) / scale;
+        EXPECT_LE(error, kTolerance) << Name(isa) << ", seed " << seed << ", attention " << g;
+        largest = std::max(largest, error);
+      }
+    }
+    std::cout << Name(isa) << ": largest error of a weight " << largest << std::endl;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The shapes of the benchmarks
+
+class BenchModelTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  static RawModel Create() { return GetParam() == std::string("paper") ? testing::PaperModel() : testing::CompactModel(); }
+};
+
+TEST_P(BenchModelTest, MatchesTheReferenceAtEverySize) {
+  const RawModel raw = Create();
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    const auto model = CreateModel(raw, isa);
+    ASSERT_NE(model, nullptr);
+    Rng rng(5);
+    double largest = 0;
+    for (const RequestSize& size : {RequestSize{1, 50, 0}, {17, 50, 0}, {3, 101, 0}, {1, 1000, 0}}) {
+      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, size);
+      const ScoringInput input = DecodeOrDie(model->decoder(), request);
+      const auto expected = ReferenceScores<double>(*model, raw, input);
+      Workspace workspace;
+      const double error = LargestDifference(ScoresOf(*model, input, workspace), expected.scores);
+      EXPECT_LE(error, kTolerance) << Name(isa) << ", " << size.candidates << " x " << size.behaviours;
+      largest = std::max(largest, error);
+    }
+    std::cout << Name(isa) << ": largest error " << largest << std::endl;
+  }
+}
+
+TEST_P(BenchModelTest, LogitsSpreadAsPromised) {
+  const RawModel raw = Create();
+  const auto model = CreateModel(raw, InstructionSet::kBaseline);
+  ASSERT_NE(model, nullptr);
+  Rng rng(6);
+  double sum = 0;
+  double squares = 0;
+  int n = 0;
+  for (int r = 0; r < 60; ++r) {
+    const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, {2, 50, 0});
+    const ScoringInput input = DecodeOrDie(model->decoder(), request);
+    for (double logit : ReferenceScores<double>(*model, raw, input).logits) {
+      sum += logit;
+      squares += logit * logit;
+      ++n;
+    }
+  }
+  const double spread = std::sqrt(squares / n - sum / n * sum / n);
+  EXPECT_GT(spread, 1.1);
+  EXPECT_LT(spread, 2.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, BenchModelTest, ::testing::Values("paper", "compact"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace din
