@@ -1,0 +1,40 @@
+// From a directory to a model that may go live.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/din_model.h"
+#include "model_loader/snapshot.h"
+
+namespace din {
+
+// One version of one model, verified. Immutable; shared by all who use it; freed by the last one.
+struct LoadedModel {
+  std::string name;
+  int64_t version = 0;
+  std::unique_ptr<const Snapshot> snapshot;  // owns the memory that `model` reads
+  std::unique_ptr<const DinModel> model;
+  double largest_golden_error = 0;
+};
+
+// Pins one version: while it is held, that version stays whole.
+using ModelHandle = std::shared_ptr<const LoadedModel>;
+
+struct LoadOptions {
+  ReadOptions read;
+  InstructionSet instruction_set = BestInstructionSet();
+};
+
+// Opens <root>/<name>/<version>, builds the model and holds it to its golden cases. Errors as Snapshot::Open, and
+// FAILED_PRECONDITION when a golden score is not reproduced: the case, the candidate, got, expected, tolerance.
+absl::StatusOr<ModelHandle> LoadModel(const std::string& root, const std::string& name, int64_t version,
+                                      const LoadOptions& options);
+
+// The same for a directory anywhere (`dinctl verify DIR`).
+absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const std::string& name, int64_t version,
+                                          const LoadOptions& options);
+
+}  // namespace din

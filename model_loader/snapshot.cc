@@ -1,0 +1,276 @@
+#include "model_loader/snapshot.h"
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "model_loader/file.h"
+#include "model_loader/golden.h"
+#include "model_loader/json.h"
+#include "model_loader/manifest.h"
+#include "model_loader/memory.h"
+#include "model_loader/parallel.h"
+#include "model_loader/quote.h"
+#include "model_loader/safetensors.h"
+#include "model_loader/sha256.h"
+
+namespace din {
+namespace {
+
+// Where the data of a safetensors file begins in memory; enough for any vector load, and a cache line.
+constexpr uint64_t kDataAlignment = 64;
+// Read, then digested while it is still in the cache.
+constexpr size_t kReadBytes = size_t{256} << 10;
+// Elements that one task looks through.
+constexpr size_t kFiniteBlock = size_t{1} << 20;
+// Parsed golden cases may take this many times the bytes that their JSON may have; real ones take about once.
+constexpr size_t kGoldenMemoryFactor = 4;
+
+// Where one safetensors file goes in the region.
+struct Placement {
+  const ManifestFile* file = nullptr;
+  uint64_t begin = 0;
+};
+
+absl::StatusOr<std::string> ReadManifestBytes(const Directory& directory, const SnapshotLimits& limits) {
+  const absl::StatusOr<ReadableFile> file = directory.OpenFile(kManifestName);
+  if (absl::IsNotFound(file.status())) {
+    return absl::NotFoundError(absl::StrCat(kManifestName, ": not there, so this is not a complete snapshot"));
+  }
+  DIN_RETURN_IF_ERROR(file.status());
+  if (file->size() > limits.manifest_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kManifestName, ": ", file->size(), " bytes > limit ", limits.manifest_bytes));
+  }
+  std::string bytes(file->size(), '\0');
+  DIN_RETURN_IF_ERROR(file->ReadAt(0, std::as_writable_bytes(std::span(bytes))));
+  return bytes;
+}
+
+absl::StatusOr<Manifest> ReadManifestIn(const Directory& directory, const SnapshotLimits& limits) {
+  DIN_ASSIGN_OR_RETURN(const std::string bytes, ReadManifestBytes(directory, limits));
+  return ParseManifest(bytes);
+}
+
+absl::Status CheckSizes(const Manifest& manifest, const SnapshotLimits& limits) {
+  uint64_t total = 0;  // cannot overflow: a manifest has a digest for each 8 MiB, and is limited itself
+  for (const ManifestFile& file : manifest.files) {
+    const size_t limit = file.name == kSpecName     ? limits.spec_bytes
+                         : file.name == kGoldenName ? limits.golden_bytes
+                                                    : file.size;
+    if (file.size > limit) {
+      return absl::InvalidArgumentError(absl::StrCat(file.name, ": ", file.size, " bytes > limit ", limit));
+    }
+    total += file.size;
+  }
+  if (limits.total_bytes != 0 && total > limits.total_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(kManifestName, ": need ", total, " bytes for all files > limit ", limits.total_bytes));
+  }
+  return absl::OkStatus();
+}
+
+// The file, as long as the manifest says.
+absl::StatusOr<ReadableFile> OpenListed(const Directory& directory, const ManifestFile& listed) {
+  absl::StatusOr<ReadableFile> file = directory.OpenFile(listed.name);
+  if (absl::IsNotFound(file.status())) {
+    return absl::DataLossError(absl::StrCat(listed.name, ": the manifest lists it, but it is not there"));
+  }
+  DIN_RETURN_IF_ERROR(file.status());
+  if (file->size() != listed.size) {
+    return absl::DataLossError(
+        absl::StrCat(listed.name, ": ", file->size(), " bytes, the manifest says ", listed.size));
+  }
+  return file;
+}
+
+// Reads one chunk to where it belongs in `out` (the whole file) and digests it on the way.
+absl::Status ReadChunk(const ReadableFile& file, const ManifestFile& listed, size_t chunk, std::span<std::byte> out) {
+  const uint64_t begin = chunk * kChunkBytes;
+  const uint64_t end = std::min<uint64_t>(begin + kChunkBytes, out.size());
+  Sha256 sha;
+  for (uint64_t at = begin; at < end; at += kReadBytes) {
+    const std::span<std::byte> part = out.subspan(at, std::min<uint64_t>(kReadBytes, end - at));
+    DIN_RETURN_IF_ERROR(file.ReadAt(at, part));
+    sha.Update(part);
+  }
+  const std::string got = Hex(sha.Finish());
+  if (got == listed.chunk_sha256[chunk]) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(listed.name, ": bytes [", begin, ", ", end, ") have SHA-256 ", got,
+                                          ", the manifest says ", listed.chunk_sha256[chunk]));
+}
+
+// The whole file, as digested, into `out`.
+absl::Status ReadListed(const Directory& directory, const ManifestFile& listed, int threads, std::span<std::byte> out) {
+  DIN_ASSIGN_OR_RETURN(const ReadableFile file, OpenListed(directory, listed));
+  return ParallelFor(listed.chunk_sha256.size(), threads,
+                     [&](size_t chunk) { return ReadChunk(file, listed, chunk, out); });
+}
+
+// A small file as text; empty when the manifest does not list it.
+absl::StatusOr<std::string> ReadText(const Directory& directory, const Manifest& manifest, const std::string& name) {
+  const auto listed = std::find_if(manifest.files.begin(), manifest.files.end(),
+                                   [&](const ManifestFile& file) { return file.name == name; });
+  std::string text;
+  if (listed == manifest.files.end()) return text;
+  text.resize(listed->size);
+  DIN_RETURN_IF_ERROR(ReadListed(directory, *listed, /*threads=*/1, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+struct Layout {
+  std::vector<Placement> placements;
+  uint64_t bytes = 0;
+};
+
+// Gives each safetensors file a place such that its data, behind a header of any length, begins aligned. The header's
+// length is only peeked at here: a lie costs the alignment, which is looked at again when the file is in memory.
+absl::StatusOr<Layout> PlaceFiles(const Directory& directory, const Manifest& manifest) {
+  Layout layout;
+  for (const ManifestFile& listed : manifest.files) {
+    if (!IsTensorFile(listed.name)) continue;
+    DIN_ASSIGN_OR_RETURN(const ReadableFile file, OpenListed(directory, listed));
+    std::string first(std::min<uint64_t>(8, listed.size), '\0');
+    DIN_RETURN_IF_ERROR(file.ReadAt(0, std::as_writable_bytes(std::span(first))));
+    const uint64_t aligned = (layout.bytes + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
+    const uint64_t pad = (kDataAlignment - ClaimedDataBegin(first) % kDataAlignment) % kDataAlignment;
+    layout.placements.push_back({&listed, aligned + pad});
+    layout.bytes = aligned + pad + listed.size;
+  }
+  return layout;
+}
+
+// The tensors of one file that is in memory at `bytes`.
+absl::StatusOr<TensorMap> FindTensors(std::span<const std::byte> bytes, const SnapshotLimits& limits) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  DIN_ASSIGN_OR_RETURN(
+      const SafetensorsHeader header,
+      ParseSafetensorsHeader(text, bytes.size(), {.header_bytes = limits.header_bytes, .tensors = limits.tensors}));
+  const std::byte* const data = bytes.data() + header.data_begin;
+  if (reinterpret_cast<uintptr_t>(data) % kDataAlignment != 0) {
+    return absl::DataLossError("byte 0: changed while it was read");
+  }
+  TensorMap tensors;
+  for (const SafetensorsEntry& entry : header.entries) {
+    tensors[entry.name] = {
+        .type = entry.type, .shape = entry.shape, .data = data + entry.begin, .bytes = entry.end - entry.begin};
+  }
+  return tensors;
+}
+
+// In blocks, so that one large table keeps all threads busy.
+absl::Status CheckAllFinite(const TensorMap& tensors, int threads) {
+  struct Block {
+    const std::string* name;
+    const Tensor* tensor;
+    size_t begin;
+    size_t end;
+  };
+  std::vector<Block> blocks;
+  for (const auto& [tensor_name, tensor] : tensors) {
+    const size_t elements = tensor.bytes / SizeOf(tensor.type);
+    for (size_t begin = 0; begin < elements; begin += kFiniteBlock) {
+      blocks.push_back({&tensor_name, &tensor, begin, std::min(begin + kFiniteBlock, elements)});
+    }
+  }
+  return ParallelFor(blocks.size(), threads, [&](size_t i) {
+    const Block& block = blocks[i];
+    const absl::Status status = CheckFinite(*block.tensor, block.begin, block.end);
+    return Prefixed(absl::StrCat("tensor ", Quote(*block.name), ": "), status);
+  });
+}
+
+}  // namespace
+
+struct Snapshot::Impl {
+  Manifest manifest;
+  v1::ModelSpec spec;
+  std::vector<v1::GoldenCase> golden;
+  MemoryRegion region;
+  TensorMap tensors;  // in `region`
+
+  absl::Status Read(const Directory& directory, const ReadOptions& options);
+  absl::Status ParseTexts(const std::string& spec_text, const std::string& golden_text, const SnapshotLimits& limits);
+  absl::Status AddTensors(std::span<const std::byte> bytes, const ReadOptions& options);
+};
+
+// All bytes first, and whether they are those of the manifest; only then what they say.
+absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions& options) {
+  DIN_ASSIGN_OR_RETURN(manifest, ReadManifestIn(directory, options.limits));
+  DIN_RETURN_IF_ERROR(CheckSizes(manifest, options.limits));
+  DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName));
+  DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName));
+  DIN_ASSIGN_OR_RETURN(const Layout layout, PlaceFiles(directory, manifest));
+  absl::StatusOr<MemoryRegion> memory = MemoryRegion::Create(layout.bytes);
+  if (!memory.ok()) return Prefixed(absl::StrCat(kManifestName, ": "), memory.status());
+  region = *std::move(memory);
+  const auto bytes_of = [&](const Placement& place) {
+    return std::span(region.data() + place.begin, place.file->size);
+  };
+  for (const Placement& place : layout.placements) {
+    DIN_RETURN_IF_ERROR(ReadListed(directory, *place.file, options.threads, bytes_of(place)));
+  }
+
+  DIN_RETURN_IF_ERROR(ParseTexts(spec_text, golden_text, options.limits));
+  for (const Placement& place : layout.placements) {
+    DIN_RETURN_IF_ERROR(Prefixed(place.file->name + ": ", AddTensors(bytes_of(place), options)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Snapshot::Impl::ParseTexts(const std::string& spec_text, const std::string& golden_text,
+                                        const SnapshotLimits& limits) {
+  DIN_RETURN_IF_ERROR(ParseJson(spec_text, kSpecName, spec));
+  DIN_ASSIGN_OR_RETURN(golden, ParseGolden(golden_text, {.line_bytes = limits.golden_line_bytes,
+                                                         .memory_bytes = kGoldenMemoryFactor * limits.golden_bytes}));
+  if (golden.empty() && !manifest.unverified) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kGoldenName, ": no cases, but the manifest says \"unverified\":false"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Snapshot::Impl::AddTensors(std::span<const std::byte> bytes, const ReadOptions& options) {
+  DIN_ASSIGN_OR_RETURN(TensorMap added, FindTensors(bytes, options.limits));
+  DIN_RETURN_IF_ERROR(CheckAllFinite(added, options.threads));
+  tensors.merge(added);  // which leaves in `added` what is there already
+  if (!added.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor ", Quote(added.begin()->first), ": another file has a tensor of this name"));
+  }
+  if (tensors.size() > options.limits.tensors) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensors: ", tensors.size(), " up to this file > limit ", options.limits.tensors));
+  }
+  return absl::OkStatus();
+}
+
+Snapshot::Snapshot(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+Snapshot::~Snapshot() = default;
+
+absl::StatusOr<std::unique_ptr<const Snapshot>> Snapshot::Open(const std::string& directory,
+                                                               const ReadOptions& options) {
+  DIN_ASSIGN_OR_RETURN(const Directory opened, Directory::Open(directory));
+  auto impl = std::make_unique<Impl>();
+  DIN_RETURN_IF_ERROR(Prefixed(directory + "/", impl->Read(opened, options)));
+  return std::unique_ptr<const Snapshot>(new Snapshot(std::move(impl)));
+}
+
+const v1::ModelSpec& Snapshot::spec() const { return impl_->spec; }
+const TensorMap& Snapshot::tensors() const { return impl_->tensors; }
+const std::vector<v1::GoldenCase>& Snapshot::golden() const { return impl_->golden; }
+const std::string& Snapshot::digest() const { return impl_->manifest.digest; }
+bool Snapshot::unverified() const { return impl_->manifest.unverified; }
+uint64_t Snapshot::memory_bytes() const { return impl_->region.size(); }
+
+absl::StatusOr<Manifest> ReadManifest(const std::string& directory, const SnapshotLimits& limits) {
+  DIN_ASSIGN_OR_RETURN(const Directory opened, Directory::Open(directory));
+  absl::StatusOr<Manifest> manifest = ReadManifestIn(opened, limits);
+  if (!manifest.ok()) return Prefixed(directory + "/", manifest.status());
+  return manifest;
+}
+
+}  // namespace din

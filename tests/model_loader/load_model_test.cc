@@ -1,0 +1,107 @@
+// A model goes live only when it builds and reproduces its golden scores on this machine's kernels.
+#include "model_loader/load_model.h"
+
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "tests/model_loader/snapshot_fixture.h"
+
+namespace din {
+namespace {
+
+const std::string kCase = "deepctr_torch_a_dice_nosoftmax";
+
+std::string GoldenDirectory() { return std::string(std::getenv("DIN_SOURCE_DIR")) + "/tests/golden/" + kCase + "/1"; }
+
+// The golden snapshot, changed by `change` and published anew: as intact as any, but wrong.
+class LoadModelTest : public testing::Test {
+ protected:
+  void Publish(const std::function<void(SnapshotContents&)>& change) {
+    const auto original = Snapshot::Open(GoldenDirectory(), {});
+    ASSERT_TRUE(original.ok()) << original.status();
+    SnapshotContents contents{(*original)->spec(), (*original)->tensors(), (*original)->golden(), false};
+    change(contents);
+    const absl::Status written = WriteSnapshot(root_ / "ads", 1, contents);
+    ASSERT_TRUE(written.ok()) << written;
+  }
+
+  absl::StatusOr<ModelHandle> Load() const { return LoadModel(root_.path(), "ads", 1, {}); }
+
+  void ExpectRefused(absl::StatusCode code, const std::string& message) const {
+    ExpectError(Load().status(), code, {message});
+  }
+
+  TempDirectory root_;
+};
+
+TEST_F(LoadModelTest, GoldenSnapshotLoadsOnEveryInstructionSet) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    LoadOptions options;
+    options.instruction_set = isa;
+    const auto loaded = LoadModelFrom(GoldenDirectory(), "ads", 1, options);
+    ASSERT_TRUE(loaded.ok()) << Name(isa) << ": " << loaded.status();
+    EXPECT_LE((*loaded)->largest_golden_error, 1e-5) << Name(isa);
+    EXPECT_EQ((*loaded)->model->instruction_set(), isa);
+  }
+}
+
+TEST_F(LoadModelTest, WrongGoldenScoreIsRefusedWithTheCaseAndTheDifference) {
+  Publish([](SnapshotContents& c) { c.golden[1].set_scores(2, c.golden[1].scores(2) + 0.001f); });
+  ExpectRefused(absl::StatusCode::kFailedPrecondition, "golden case \"r1\", candidate 2: score ");
+}
+
+TEST_F(LoadModelTest, SwappedTensorsOfOneShapeAreCaughtByTheGoldenScores) {
+  Publish([](SnapshotContents& c) { std::swap(c.tensors.at("att0.l0.act.mean"), c.tensors.at("att0.l0.b")); });
+  ExpectRefused(absl::StatusCode::kFailedPrecondition, "golden case");
+}
+
+TEST_F(LoadModelTest, MissingTensorIsNamed) {
+  Publish([](SnapshotContents& c) { c.tensors.erase("tower.l0.w"); });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "tensor tower.l0.w: missing");
+}
+
+TEST_F(LoadModelTest, UnusedTensorIsNamed) {
+  Publish([](SnapshotContents& c) { c.tensors["tower.l9.w"] = c.tensors.at("tower.l0.w"); });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "tower.l9.w");
+}
+
+TEST_F(LoadModelTest, MisshapenTensorIsNamedWithBothShapes) {
+  Publish([](SnapshotContents& c) { c.spec.mutable_tower()->mutable_layers(0)->set_units(31); });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "tensor tower.l0.w: F32 [32, 43]");
+}
+
+TEST_F(LoadModelTest, TableSmallerThanItsIdMapIsRefused) {
+  Publish([](SnapshotContents& c) {
+    for (auto& map : *c.spec.mutable_id_maps()) {
+      if (map.has_identity()) map.mutable_identity()->set_size(1000);
+    }
+  });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "gives rows up to 999");
+}
+
+TEST_F(LoadModelTest, GoldenCaseThatTheModelCannotDecodeIsRefused) {
+  Publish([](SnapshotContents& c) { c.golden[0].mutable_candidates(0)->set_name("no_such_feature"); });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "golden case \"r0\"");
+}
+
+TEST_F(LoadModelTest, GoldenCaseWithTooFewScoresIsRefused) {
+  Publish([](SnapshotContents& c) { c.golden[0].mutable_scores()->RemoveLast(); });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "candidates, ");
+}
+
+TEST_F(LoadModelTest, SpecOutsideTheFamilyIsRefused) {
+  Publish([](SnapshotContents& c) {
+    c.spec.mutable_attentions(0)->mutable_layers(0)->mutable_activation()->mutable_dice()->set_statistics(
+        v1::Dice::BATCH);
+  });
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "BATCH is refused");
+}
+
+TEST_F(LoadModelTest, MissingVersionIsNotFound) {
+  EXPECT_EQ(LoadModel(root_.path(), "ads", 7, {}).status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace din

@@ -1,0 +1,137 @@
+// Nothing but the bytes that were published is ever accepted: every truncation of every file and every flip of every
+// bit of a small snapshot, and splices of two.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+
+#include "model_loader/snapshot.h"
+#include "tests/model_loader/snapshot_fixture.h"
+
+namespace din {
+namespace {
+
+// Bytes of weights in the snapshot. DIN_CORRUPTION_BYTES=65536 makes the long run.
+size_t WeightBytes() {
+  const char* const bytes = std::getenv("DIN_CORRUPTION_BYTES");
+  return bytes != nullptr ? static_cast<size_t>(std::atoll(bytes)) : 3000;
+}
+
+class SnapshotCorruptionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    OwnedTensors tensors = SmallTensors();
+    std::vector<float> values(WeightBytes() / 4);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 7;
+    tensors.Add("table.large", DataType::kF32, {static_cast<int64_t>(values.size())}, values);
+    ASSERT_TRUE(WriteSnapshot(root_ / "model", 1, SmallContents(tensors)).ok());
+    directory_ = root_ / "model/1";
+    ASSERT_TRUE(Open().ok()) << Open();
+  }
+  void TearDown() override { EXPECT_TRUE(Open().ok()) << "the test did not put everything back: " << Open(); }
+
+  absl::Status Open() const { return Snapshot::Open(directory_, {.threads = 1}).status(); }
+
+  // Refused, with this file in the message.
+  void ExpectRefused(const std::string& name, const std::string& what, size_t at) const {
+    const absl::Status status = Open();
+    ASSERT_FALSE(status.ok()) << name << ": " << what << " at " << at;
+    ASSERT_NE(status.message().find(directory_ + "/"), absl::string_view::npos) << status;
+    ASSERT_EQ(status.code(), absl::StatusCode::kDataLoss) << name << ": " << what << " at " << at << ": " << status;
+  }
+
+  const std::vector<std::string> files_ = {"golden.jsonl", "manifest.json", "model.json", "weights.safetensors"};
+  TempDirectory root_;
+  std::string directory_;
+};
+
+TEST_F(SnapshotCorruptionTest, EveryTruncationIsRefused) {
+  for (const std::string& name : files_) {
+    const std::string path = directory_ + "/" + name;
+    const std::string bytes = ReadFile(path);
+    for (size_t size = bytes.size(); size-- > 0;) {
+      ASSERT_EQ(truncate(path.c_str(), static_cast<off_t>(size)), 0);
+      ASSERT_NO_FATAL_FAILURE(ExpectRefused(name, "truncated", size));
+    }
+    WriteFile(path, bytes);
+  }
+}
+
+TEST_F(SnapshotCorruptionTest, EveryFlippedBitIsRefused) {
+  size_t flips = 0;
+  for (const std::string& name : files_) {
+    const std::string path = directory_ + "/" + name;
+    const std::string bytes = ReadFile(path);
+    const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    ASSERT_GE(fd, 0);
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      for (int bit = 0; bit < 8; ++bit, ++flips) {
+        const char flipped = static_cast<char>(bytes[i] ^ (1 << bit));
+        ASSERT_EQ(pwrite(fd, &flipped, 1, static_cast<off_t>(i)), 1);
+        ASSERT_NO_FATAL_FAILURE(ExpectRefused(name, "flipped", i));
+      }
+      ASSERT_EQ(pwrite(fd, &bytes[i], 1, static_cast<off_t>(i)), 1);
+    }
+    close(fd);
+  }
+  std::printf("flips refused: %zu\n", flips);
+}
+
+TEST_F(SnapshotCorruptionTest, SplicesAreRefused) {
+  constexpr uint32_t kSeed = 7;
+  SCOPED_TRACE(kSeed);
+  std::mt19937 random(kSeed);
+  for (const std::string& name : files_) {
+    const std::string path = directory_ + "/" + name;
+    const std::string bytes = ReadFile(path);
+    for (int round = 0; round < 500; ++round) {
+      // A run of bytes from one place of the file to another: the length stays right.
+      std::string spliced = bytes;
+      const size_t length = 1 + random() % bytes.size();
+      const size_t from = random() % (bytes.size() - length + 1), to = random() % (bytes.size() - length + 1);
+      spliced.replace(to, length, bytes, from, length);
+      if (spliced == bytes) continue;
+      WriteFile(path, spliced);
+      ASSERT_NO_FATAL_FAILURE(ExpectRefused(name, "spliced", to));
+    }
+    WriteFile(path, bytes);
+  }
+}
+
+TEST_F(SnapshotCorruptionTest, FilesOfAnotherVersionAreRefused) {
+  OwnedTensors other = SmallTensors();
+  other.Add("table.large", DataType::kF32, {2}, std::vector<float>{1, 2});
+  SnapshotContents contents = SmallContents(other);
+  contents.spec.set_description("other");
+  contents.golden[0].set_id("other");
+  ASSERT_TRUE(WriteSnapshot(root_ / "model", 2, contents).ok());
+  for (const std::string& name : files_) {
+    const std::string path = directory_ + "/" + name;
+    const std::string bytes = ReadFile(path);
+    WriteFile(path, ReadFile(root_ / ("model/2/" + name)));
+    ASSERT_NO_FATAL_FAILURE(ExpectRefused(name, "taken from another version", 0));
+    WriteFile(path, bytes);
+  }
+}
+
+TEST_F(SnapshotCorruptionTest, SwappedFilesAreRefused) {
+  for (const std::string& a : files_) {
+    for (const std::string& b : files_) {
+      if (a >= b) continue;
+      const std::string x = directory_ + "/" + a, y = directory_ + "/" + b;
+      const auto swap = [&] {
+        std::filesystem::rename(x, x + ".tmp");
+        std::filesystem::rename(y, x);
+        std::filesystem::rename(x + ".tmp", y);
+      };
+      swap();
+      ASSERT_NO_FATAL_FAILURE(ExpectRefused(a, "swapped with " + b, 0));
+      swap();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace din
