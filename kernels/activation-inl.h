@@ -1,0 +1,106 @@
+// The activations, once, for whatever is in the lanes: the units of a row (tower), or behaviours (attention).
+// Compiled for every target of Highway, hence this guard instead of #pragma once.
+#if defined(DIN_KERNELS_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DIN_KERNELS_ACTIVATION_INL_H_
+#undef DIN_KERNELS_ACTIVATION_INL_H_
+#else
+#define DIN_KERNELS_ACTIVATION_INL_H_
+#endif
+
+#include "hwy/highway.h"
+#include "kernels/activation.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace din {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// 2^(x * scale), for |x * scale| <= 126; relative error 1e-7 and what the rounding of the product brings.
+// 2^y = 2^n 2^f with n the nearest integer. Adding 1.5 * 2^23 rounds y to n and leaves n in the low bits of the sum,
+// from where a shift takes it into the exponent.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2OfProduct(D d, V x, V scale) {
+  const hn::RebindToSigned<D> di;
+  const V rounder = hn::Set(d, 12582912.0f);
+  const V rounded = hn::MulAdd(x, scale, rounder);
+  const V f = hn::MulSub(x, scale, hn::Sub(rounded, rounder));
+  // Minimax for the relative error on [-0.5, 0.5] among polynomials with p(0) = 1: 3e-9.
+  V p = hn::Set(d, 1.559467702e-04f);
+  p = hn::MulAdd(p, f, hn::Set(d, 1.340664385e-03f));
+  p = hn::MulAdd(p, f, hn::Set(d, 9.617692976e-03f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.550310551e-02f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.402265278e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.931472150e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, rounded))));
+}
+
+inline constexpr float kLog2E = 1.44269504f;
+// exp(87) and exp(-87) are normal numbers; beyond, a sigmoid is 0 or 1 for any purpose.
+inline constexpr float kExpLimit = 87.0f;
+
+// exp(x), for x <= 0; at least exp(-87).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ExpOfNegative(D d, V x) {
+  return Exp2OfProduct(d, hn::Max(x, hn::Set(d, -kExpLimit)), hn::Set(d, kLog2E));
+}
+
+// Absolute error 1e-7; in [0, 1] for every x that is a number. The division is rounded alike on every CPU, which the
+// estimate instructions are not.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Sigmoid(D d, V x) {
+  const V clamped = hn::Min(hn::Max(x, hn::Set(d, -kExpLimit)), hn::Set(d, kExpLimit));
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(Exp2OfProduct(d, clamped, hn::Set(d, -kLog2E)), one));
+}
+
+// How a parameter of unit u reaches the lanes.
+struct UnitsInLanes {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Get(D d, const float* parameter, size_t u) {
+    return hn::LoadU(d, parameter + u);
+  }
+};
+struct UnitInAllLanes {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Get(D d, const float* parameter, size_t u) {
+    return hn::Set(d, parameter[u]);
+  }
+};
+
+// x * (alpha + (1 - alpha) * p)
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Gate(D d, V x, V p, V alpha) {
+  return hn::Mul(x, hn::MulAdd(hn::Sub(hn::Set(d, 1.0f), alpha), p, alpha));
+}
+
+// Every kind that works on one number at a time; kDiceRow needs the whole row first.
+template <ActivationKind kKind, class Parameter, class D, class V = hn::Vec<D>>
+HWY_INLINE V ActivateUnit(D d, const Activation& a, size_t u, V x) {
+  if constexpr (kKind == ActivationKind::kSigmoid) {
+    return Sigmoid(d, x);
+  } else if constexpr (kKind == ActivationKind::kTanh) {
+    return hn::MulSub(hn::Set(d, 2.0f), Sigmoid(d, hn::Add(x, x)), hn::Set(d, 1.0f));
+  } else if constexpr (kKind == ActivationKind::kSlope) {
+    const V alpha = Parameter::Get(d, a.alpha.data(), u);
+    return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), x, hn::Mul(alpha, x));
+  } else {
+    static_assert(kKind == ActivationKind::kDice);
+    const V z = hn::MulAdd(Parameter::Get(d, a.scale.data(), u), x, Parameter::Get(d, a.shift.data(), u));
+    return Gate(d, x, Sigmoid(d, z), Parameter::Get(d, a.alpha.data(), u));
+  }
+}
+
+// 1 / sqrt(sum), where sum = 0 (a row of equal numbers, eps = 0) must not become a NaN.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V InverseDeviation(D d, V sum) {
+  const V smallest_normal = hn::Set(d, 1.17549435e-38f);
+  return hn::Div(hn::Set(d, 1.0f), hn::Sqrt(hn::Max(sum, smallest_normal)));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace din
+HWY_AFTER_NAMESPACE();
+
+#endif

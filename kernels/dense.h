@@ -1,0 +1,42 @@
+// Fully connected layers on oneDNN: the tower and what surrounds it. The only user of dnnl.hpp is dense.cc.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/activation.h"
+#include "kernels/instruction_set.h"
+
+namespace din {
+
+// Folded weights of Linear + activation, row-major [out, in].
+struct DenseLayerWeights {
+  size_t in = 0;
+  size_t out = 0;
+  std::vector<float> weight;  // [out, in]
+  std::vector<float> bias;    // [out]
+  Activation activation;
+};
+
+// Immutable after Create; any number of threads. Rows are independent: a row's result is the same, bit for bit,
+// whichever rows it is computed with and however many there are.
+class DenseLayer {
+ public:
+  static absl::StatusOr<std::unique_ptr<const DenseLayer>> Create(const DenseLayerWeights& weights, InstructionSet isa);
+  virtual ~DenseLayer() = default;
+
+  virtual size_t in() const = 0;
+  virtual size_t out() const = 0;
+  // Bytes of scratch, 64-byte aligned, for Run with any number of rows.
+  virtual size_t ScratchBytes() const = 0;
+  // Rows that buffers must hold for Run(rows): rows rounded up to the block that the primitives work on. Input rows
+  // past `rows` may hold anything finite; output rows past `rows` are overwritten with nothing of value.
+  static size_t PaddedRows(size_t rows);
+  // x [PaddedRows(rows), in] -> y [PaddedRows(rows), out], both contiguous, 64-byte aligned and not overlapping.
+  // Neither allocates (after the calling thread's first call) nor fails.
+  virtual void Run(const float* x, size_t rows, float* y, void* scratch) const = 0;
+};
+
+}  // namespace din
