@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "model/key_index.h"
 #include "model/status_macros.h"
 
 namespace din {
@@ -175,9 +176,5 @@ IdMap::Result IdMap::Row(int64_t id) const {
 IdMap::Result IdMap::Row(std::string_view id) const {
   return impl_->kind == Impl::Kind::kVocabulary ? impl_->Find(impl_->keys, id) : impl_->Hashed(id);
 }
-
-// Indexes of other kinds are empty.
-void IdMap::Prefetch(int64_t id, Ahead ahead) const { impl_->ids.Prefetch(id, ahead); }
-void IdMap::Prefetch(std::string_view id, Ahead ahead) const { impl_->keys.Prefetch(id, ahead); }
 
 }  // namespace din

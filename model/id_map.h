@@ -8,7 +8,6 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/gather.h"
-#include "model/key_index.h"
 #include "model/tensor_reader.h"
 #include "proto/model_spec.pb.h"
 
@@ -34,9 +33,6 @@ class IdMap {
   };
   Result Row(int64_t id) const;           // id_type INT64
   Result Row(std::string_view id) const;  // id_type STRING
-  // See KeyIndex; does nothing where there is no vocabulary.
-  void Prefetch(int64_t id, Ahead ahead) const;
-  void Prefetch(std::string_view id, Ahead ahead) const;
 
  private:
   struct Impl;

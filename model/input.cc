@@ -53,20 +53,6 @@ uint32_t FindAt(const SideTable& table, const v1::Column& key, size_t i) {
   return WithIds(table.spec().key_type(), key, [&](const auto& ids) { return table.Find(ids[i]); });
 }
 
-// Called for each i in turn: at the start of a block of positions, asks memory for all that the block will look up in
-// `index`, an IdMap or a SideTable.
-template <typename Index, typename Ids>
-void PrefetchBlock(const Index& index, const Ids& ids, Positions positions, size_t i) {
-  constexpr size_t kBlock = 32;  // more than a core's outstanding misses (10 to 16), few enough to stay in L1
-  if (i % kBlock != 0) return;
-  const size_t end = std::min(i + kBlock, positions.size());
-  for (const Ahead ahead : {Ahead::kSlot, Ahead::kKey}) {
-    for (size_t j = i; j < end; ++j) {
-      if (positions[j] != ScoringInput::kPaddingPosition) index.Prefetch(ids[positions[j]], ahead);
-    }
-  }
-}
-
 using Range = SideTable::Range;
 
 // The side of a list that its feature keeps.
@@ -181,7 +167,6 @@ class Decoding {
   absl::Status FromIds(const FeaturePlan& feature, const Ids& ids, Positions positions, ScoringInput::Column& out) {
     out.rows.resize(positions.size());
     for (size_t i = 0; i < positions.size(); ++i) {
-      PrefetchBlock(*feature.id_map, ids, positions, i);
       const uint32_t p = positions[i];
       if (p == ScoringInput::kPaddingPosition) {
         out.rows[i] = feature.padding_row;
@@ -266,7 +251,6 @@ class Decoding {
   template <typename Ids, typename Take>
   absl::Status ForEachEntry(const FeaturePlan& feature, const Ids& keys, Positions positions, const Take& take) {
     for (size_t i = 0; i < positions.size(); ++i) {
-      PrefetchBlock(*feature.side, keys, positions, i);
       const uint32_t p = positions[i];
       const bool padding = p == ScoringInput::kPaddingPosition;
       const uint32_t entry = padding ? feature.padding_entry : feature.side->Find(keys[p]);

@@ -20,10 +20,6 @@ namespace din {
 std::string SpellId(int64_t id);
 std::string SpellId(std::string_view id);
 
-// An index is larger than the caches, and a lookup alone waits for memory twice. Where many keys are looked up, first
-// ask for all their slots, then for all their keys, then Find.
-enum class Ahead { kSlot, kKey };
-
 // Open addressing over positions only: the keys stay where the snapshot has them, so an index costs 6 bytes a key,
 // where a hash map of its own copies would cost 20 to 40. A hit reads one slot and one key.
 // Immutable after Create; any thread; Find does not allocate. Keys is IntegerList or StringList.
@@ -44,33 +40,16 @@ class KeyIndex {
     return slots_[SlotOf(key)];
   }
 
-  // Brings what Find(key) reads closer; kKey some time after kSlot. Changes nothing but time.
-  template <typename Key>
-  void Prefetch(Key key, Ahead ahead) const {
-    if (slots_.empty()) return;
-    const uint32_t& slot = slots_[FirstSlotOf(key)];
-    if (ahead == Ahead::kSlot) {
-      __builtin_prefetch(&slot);
-    } else if (slot != kNotFound) {
-      keys_.Prefetch(slot);
-    }
-  }
-
  private:
   static uint64_t Hash(int64_t key) { return absl::Hash<int64_t>()(key); }
   static uint64_t Hash(std::string_view key) {
     return absl::Hash<absl::string_view>()(absl::string_view(key.data(), key.size()));
   }
 
-  template <typename Key>
-  size_t FirstSlotOf(Key key) const {
-    return static_cast<size_t>((static_cast<unsigned __int128>(Hash(key)) * slots_.size()) >> 64);
-  }
-
   // The slot that holds the key, or the free one where it would go. There is always a free one.
   template <typename Key>
   size_t SlotOf(Key key) const {
-    size_t slot = FirstSlotOf(key);
+    size_t slot = static_cast<size_t>((static_cast<unsigned __int128>(Hash(key)) * slots_.size()) >> 64);
     while (slots_[slot] != kNotFound && keys_[slots_[slot]] != key) {
       if (++slot == slots_.size()) slot = 0;
     }

@@ -36,9 +36,9 @@ struct BatchNorm {
 template <typename T>
 struct Activation {
   v1::Activation spec;
-  Vector<T> alpha;      // of PReLU and Dice
-  BatchNorm<T> dice;    // inside Dice's sigmoid
-  Vector<T> slope;      // of Dice's sigmoid
+  Vector<T> alpha;    // of PReLU and Dice
+  BatchNorm<T> dice;  // inside Dice's sigmoid
+  Vector<T> slope;    // of Dice's sigmoid
 };
 
 template <typename T>

@@ -33,9 +33,6 @@ class SideTable {
   // The entry of a key, below rows, or kMissing.
   uint32_t Find(int64_t key) const;           // key_type INT64
   uint32_t Find(std::string_view key) const;  // key_type STRING
-  // See KeyIndex.
-  void Prefetch(int64_t key, Ahead ahead) const { int_keys_.Prefetch(key, ahead); }
-  void Prefetch(std::string_view key, Ahead ahead) const { string_keys_.Prefetch(key, ahead); }
   std::string SpellKey(uint32_t entry) const;
 
   // Values of kind ID and ID_LIST, of the table's value_type; the other list is empty.

@@ -26,7 +26,6 @@ class IntegerList {
   int64_t operator[](size_t i) const {
     return is_i64_ ? reinterpret_cast<const int64_t*>(data_)[i] : reinterpret_cast<const int32_t*>(data_)[i];
   }
-  void Prefetch(size_t i) const { __builtin_prefetch(data_ + i * (is_i64_ ? sizeof(int64_t) : sizeof(int32_t))); }
 
  private:
   const std::byte* data_ = nullptr;
@@ -46,7 +45,6 @@ class StringList {
   std::string_view operator[](size_t i) const {
     return {bytes_ + offsets_[i], static_cast<size_t>(offsets_[i + 1] - offsets_[i])};
   }
-  void Prefetch(size_t i) const { offsets_.Prefetch(i); }
 
  private:
   const char* bytes_ = nullptr;

@@ -112,8 +112,7 @@ absl::StatusOr<ReadableFile> Directory::OpenFile(const std::string& name) const 
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return IoError(name, "stat");
   if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat(name, ": not a regular file"));
-  return ReadableFile(name, std::move(fd), static_cast<uint64_t>(info.st_size),
-                      int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec);
+  return ReadableFile(name, std::move(fd), static_cast<uint64_t>(info.st_size));
 }
 
 absl::StatusOr<WritableFile> Directory::CreateFile(const std::string& name) const {
@@ -158,6 +157,15 @@ absl::StatusOr<bool> Directory::Has(const std::string& name) const {
   if (fstatat(fd_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return true;
   if (errno == ENOENT) return false;
   return IoError(name, "stat");
+}
+
+absl::StatusOr<FileStamp> Directory::StampOf(const std::string& name) const {
+  DIN_RETURN_IF_ERROR(CheckName(name));
+  struct stat info;
+  if (fstatat(fd_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return IoError(name, "stat");
+  return FileStamp{.inode = info.st_ino,
+                   .size = static_cast<uint64_t>(info.st_size),
+                   .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
 }
 
 absl::Status Directory::RenameKeep(const std::string& from, const std::string& to) const {

@@ -36,12 +36,11 @@ class FileDescriptor {
 // A regular file, open for reading. Const methods from any thread.
 class ReadableFile {
  public:
-  ReadableFile(std::string name, FileDescriptor fd, uint64_t size, int64_t modified_ns)
-      : name_(std::move(name)), fd_(std::move(fd)), size_(size), modified_ns_(modified_ns) {}
+  ReadableFile(std::string name, FileDescriptor fd, uint64_t size)
+      : name_(std::move(name)), fd_(std::move(fd)), size_(size) {}
 
   const std::string& name() const { return name_; }
-  uint64_t size() const { return size_; }               // when it was opened
-  int64_t modified_ns() const { return modified_ns_; }  // time of the last change, since the epoch
+  uint64_t size() const { return size_; }  // when it was opened
 
   // Fills `out`. DATA_LOSS when the file ends before that.
   absl::Status ReadAt(uint64_t offset, std::span<std::byte> out) const;
@@ -52,7 +51,6 @@ class ReadableFile {
   std::string name_;
   FileDescriptor fd_;
   uint64_t size_;
-  int64_t modified_ns_;
 };
 
 // A new file, open for writing. One thread.
@@ -66,6 +64,13 @@ class WritableFile {
  private:
   std::string name_;
   FileDescriptor fd_;
+};
+
+// What changes when a file is replaced or written to.
+struct FileStamp {
+  uint64_t inode = 0;
+  uint64_t size = 0;
+  int64_t modified_ns = 0;  // since the epoch
 };
 
 // Const methods from any thread.
@@ -84,6 +89,8 @@ class Directory {
   // Names of the entries, ascending, without "." and "..".
   absl::StatusOr<std::vector<std::string>> List() const;
   absl::StatusOr<bool> Has(const std::string& name) const;
+  // Of whatever is there; a link's own.
+  absl::StatusOr<FileStamp> StampOf(const std::string& name) const;
 
   // Atomic. Keep: ALREADY_EXISTS when `to` is there; Replace: whatever file was there is gone.
   absl::Status RenameKeep(const std::string& from, const std::string& to) const;

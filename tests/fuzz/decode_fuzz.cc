@@ -3,8 +3,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include "kernels/gather.h"
 #include "model/input.h"
 #include "model/resolved_spec.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/model/shop.h"
 
 namespace din {
@@ -19,12 +18,6 @@ namespace {
 
 // Small enough that the fuzzer gets past each of them.
 constexpr InputLimits kLimits = {.candidates = 64, .behaviours = 128, .list_ids = 256};
-
-#define DIN_FUZZ_CHECK(condition)                           \
-  if (!(condition)) {                                       \
-    std::fprintf(stderr, "%d: %s\n", __LINE__, #condition); \
-    std::abort();                                           \
-  }
 
 // One shop with history dropped, and one with it padded; each owns what its decoder reads.
 class Shop {
@@ -48,23 +41,23 @@ class Shop {
     if (status.ok()) {
       Check(input);
     } else {
-      DIN_FUZZ_CHECK(status.code() == absl::StatusCode::kInvalidArgument && !status.message().empty());
+      FUZZ_CHECK(status.code() == absl::StatusCode::kInvalidArgument && !status.message().empty());
     }
   }
 
  private:
   void Check(const ScoringInput& input) const {
-    DIN_FUZZ_CHECK(input.candidates >= 1 && input.candidates <= kLimits.candidates);
-    DIN_FUZZ_CHECK(input.out_of_vocabulary.size() == input.candidates);
+    FUZZ_CHECK(input.candidates >= 1 && input.candidates <= kLimits.candidates);
+    FUZZ_CHECK(input.out_of_vocabulary.size() == input.candidates);
     for (size_t s = 0; s < input.sequences.size(); ++s) CheckSequence(input.sequences[s]);
     for (size_t f = 0; f < input.columns.size(); ++f) CheckColumn(static_cast<int>(f), input);
   }
 
   static void CheckSequence(const ScoringInput::Sequence& sequence) {
-    DIN_FUZZ_CHECK(sequence.sent <= kLimits.behaviours);
-    DIN_FUZZ_CHECK(sequence.positions.size() <= 6);
+    FUZZ_CHECK(sequence.sent <= kLimits.behaviours);
+    FUZZ_CHECK(sequence.positions.size() <= 6);
     for (uint32_t p : sequence.positions) {
-      DIN_FUZZ_CHECK(p < sequence.sent || p == ScoringInput::kPaddingPosition);
+      FUZZ_CHECK(p < sequence.sent || p == ScoringInput::kPaddingPosition);
     }
   }
 
@@ -76,21 +69,21 @@ class Shop {
                             ? input.candidates
                             : input.sequences[resolved_.features[f].sequence].positions.size();
     for (uint32_t row : column.rows) {
-      DIN_FUZZ_CHECK(row == kZeroRow || row < decoder_->IdMapRows(resolved_.features[f].id_map));
+      FUZZ_CHECK(row == kZeroRow || row < decoder_->IdMapRows(resolved_.features[f].id_map));
     }
-    for (float value : column.values) DIN_FUZZ_CHECK(std::isfinite(value));
+    for (float value : column.values) FUZZ_CHECK(std::isfinite(value));
     switch (feature.kind()) {
       case v1::ID:
-        DIN_FUZZ_CHECK(column.rows.size() == rows);
+        FUZZ_CHECK(column.rows.size() == rows);
         break;
       case v1::ID_LIST:
-        DIN_FUZZ_CHECK(column.offsets.size() == rows + 1 && column.offsets.front() == 0);
-        DIN_FUZZ_CHECK(column.offsets.back() == column.rows.size());
-        DIN_FUZZ_CHECK(column.is_padding.size() == column.rows.size());
-        for (size_t i = 0; i < rows; ++i) DIN_FUZZ_CHECK(column.offsets[i] <= column.offsets[i + 1]);
+        FUZZ_CHECK(column.offsets.size() == rows + 1 && column.offsets.front() == 0);
+        FUZZ_CHECK(column.offsets.back() == column.rows.size());
+        FUZZ_CHECK(column.is_padding.size() == column.rows.size());
+        for (size_t i = 0; i < rows; ++i) FUZZ_CHECK(column.offsets[i] <= column.offsets[i + 1]);
         break;
       default:
-        DIN_FUZZ_CHECK(column.values.size() == rows * feature.width());
+        FUZZ_CHECK(column.values.size() == rows * feature.width());
     }
   }
 

@@ -13,7 +13,7 @@
 #include "model/din_model.h"
 #include "model/reference_model.h"
 #include "model_loader/snapshot.h"
-#include "tests/model/random_model.h"
+#include "tests/model/random_request.h"
 
 namespace din {
 namespace {
@@ -94,9 +94,8 @@ TEST_P(GoldenTest, EveryInstructionSetReproducesTheFramework) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest, ::testing::ValuesIn(kCases), [](const auto& info) {
-  return std::string(info.param);
-});
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest, ::testing::ValuesIn(kCases),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(GoldenTest, RunsEveryInstructionSetOfThisCpu) {
   const auto sets = SupportedInstructionSets();
@@ -175,9 +174,8 @@ TEST_P(MisreadingTest, MovesTheScores) {
   EXPECT_GT(ReferenceError<double>(spec, *snapshot), 1.5 * kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, MisreadingTest, ::testing::ValuesIn(kMisreadings), [](const auto& info) {
-  return std::string(info.param.name);
-});
+INSTANTIATE_TEST_SUITE_P(Golden, MisreadingTest, ::testing::ValuesIn(kMisreadings),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace din

@@ -150,7 +150,7 @@ TEST(DecodeTest, CandidatesTakeWhatIsNotSentFromSideTables) {
   EXPECT_THAT(shop.Column(input, "tags").offsets, ElementsAre(0, 0, 0, 2, 2));
   EXPECT_THAT(shop.Column(input, "tags").is_padding, ElementsAre(0, 0));
   EXPECT_THAT(shop.Column(input, "price").values, ElementsAre(20, 0.5f, 50, 0.5f, 10, 0.5f, 60, 0.5f));
-  // 50: its category is out of vocabulary; 60: neither category nor tags are known.
+  // 50: its category is out of vocabulary; 60: side tables do not have it.
   EXPECT_THAT(input.out_of_vocabulary, ElementsAre(0, 1, 0, 1));
 }
 
@@ -187,6 +187,25 @@ TEST(DecodeTest, SequencesAreCutAndMasked) {
   EXPECT_THAT(shop.Column(input, "q_word").rows, ElementsAre(0, kZero));
   EXPECT_THAT(shop.Column(input, "q_stem").rows, ElementsAre(1, kZero));
   EXPECT_THAT(shop.Column(input, "q_idf").values, ElementsAre(0, 0.75f));
+}
+
+TEST(DecodeTest, UserFeaturesMayComeFromSideTables) {
+  const Shop shop([](v1::ModelSpec& spec, TensorStore&) {
+    for (const std::string name : {"price", "tags", "cate"}) {
+      v1::Feature* feature = spec.add_features();
+      *feature = *Feature(spec, name);
+      feature->set_name("user_" + name);
+      feature->set_scope(v1::USER);
+      feature->mutable_side()->set_key("user");
+    }
+  });
+  v1::GoldenCase request = ShopRequest();
+  User(request, "user")->set_ids(0, 0);
+  const ScoringInput input = shop.Decode(request);
+  EXPECT_THAT(shop.Column(input, "user_price").values, ElementsAre(0, 0.5f));
+  EXPECT_THAT(shop.Column(input, "user_tags").rows, ElementsAre(7, 8));
+  EXPECT_THAT(shop.Column(input, "user_tags").offsets, ElementsAre(0, 2));
+  EXPECT_THAT(shop.Column(input, "user_cate").rows, ElementsAre(0));
 }
 
 TEST(DecodeTest, BehavioursAndUsersOutOfVocabularyDoNotMarkCandidates) {

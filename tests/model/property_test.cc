@@ -19,7 +19,9 @@
 #include "model/din_model.h"
 #include "model/reference_model.h"
 #include "tests/model/allocation_counter.h"
+#include "tests/model/bench_model.h"
 #include "tests/model/random_model.h"
+#include "tests/model/random_request.h"
 
 namespace din {
 namespace {
@@ -98,8 +100,8 @@ void CollectUses(const google::protobuf::Message& message, std::set<std::string>
                                          : reflection.GetMessage(message, field),
                     uses);
       } else if (field->enum_type() != nullptr) {
-        const auto* value = field->is_repeated() ? reflection.GetRepeatedEnum(message, field, i)
-                                                 : reflection.GetEnum(message, field);
+        const auto* value =
+            field->is_repeated() ? reflection.GetRepeatedEnum(message, field, i) : reflection.GetEnum(message, field);
         uses.insert(value->full_name());
       }
     }
@@ -145,49 +147,44 @@ TEST(RandomModelTest, SameSeedSameModel) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Score
 
-// One random model and some requests at a time, on every instruction set.
-TEST(PropertyTest, ScoresMatchTheReferenceOnEveryInstructionSet) {
-  for (InstructionSet isa : SupportedInstructionSets()) {
-    double largest = 0;
-    for (uint64_t seed = 0; seed < kModels; ++seed) {
-      const RawModel raw = RandomModel(seed);
-      const auto model = CreateModel(raw, isa);
-      ASSERT_NE(model, nullptr) << "seed " << seed;
-      Rng rng = RequestRng(seed);
-      Workspace workspace;
-      for (int r = 0; r < kRequestsPerModel; ++r) {
-        const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
-        const ScoringInput input = DecodeOrDie(model->decoder(), request);
-        const auto expected = ReferenceScores<double>(*model, raw, input);
-        const double error = LargestDifference(ScoresOf(*model, input, workspace), expected.scores);
-        EXPECT_LE(error, kTolerance) << Name(isa) << ", seed " << seed << ", request " << r;
-        largest = std::max(largest, error);
-      }
-    }
-    std::cout << Name(isa) << ": " << kModels * kRequestsPerModel << " requests, largest error " << largest
-              << std::endl;
-  }
+// One model for each instruction set of this machine.
+std::vector<std::unique_ptr<const DinModel>> CreateModels(const RawModel& raw) {
+  std::vector<std::unique_ptr<const DinModel>> models;
+  for (InstructionSet isa : SupportedInstructionSets()) models.push_back(CreateModel(raw, isa));
+  return models;
 }
 
-// fp32 alone costs little, and no model is out of the range for which exactness is promised.
-TEST(PropertyTest, ModelsAreWellConditioned) {
-  double largest = 0;
+// fp32 alone costs little, and no model is out of the range for which exactness is promised: then a difference is an
+// error of the production path.
+TEST(PropertyTest, ScoresMatchTheReferenceOnEveryInstructionSet) {
+  const auto isas = SupportedInstructionSets();
+  std::vector<double> largest(isas.size());
+  double largest_in_float = 0;
+  Workspace workspace;
   for (uint64_t seed = 0; seed < kModels; ++seed) {
     const RawModel raw = RandomModel(seed);
-    const auto model = CreateModel(raw, InstructionSet::kBaseline);
-    ASSERT_NE(model, nullptr) << "seed " << seed;
+    const auto models = CreateModels(raw);
+    ASSERT_THAT(models, ::testing::Each(::testing::NotNull())) << "seed " << seed;
     Rng rng = RequestRng(seed);
     for (int r = 0; r < kRequestsPerModel; ++r) {
       const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
-      const ScoringInput input = DecodeOrDie(model->decoder(), request);
-      const auto exact = ReferenceScores<double>(*model, raw, input);
+      const ScoringInput input = DecodeOrDie(models[0]->decoder(), request);
+      const auto exact = ReferenceScores<double>(*models[0], raw, input);
       for (double logit : exact.logits) EXPECT_LE(std::abs(logit), 15) << "seed " << seed;
-      const double error = LargestDifference(ReferenceScores<float>(*model, raw, input).scores, exact.scores);
-      EXPECT_LE(error, kTolerance / 5) << "seed " << seed;
-      largest = std::max(largest, error);
+      const double in_float = LargestDifference(ReferenceScores<float>(*models[0], raw, input).scores, exact.scores);
+      EXPECT_LE(in_float, kTolerance / 5) << "seed " << seed << ", request " << r;
+      largest_in_float = std::max(largest_in_float, in_float);
+      for (size_t i = 0; i < isas.size(); ++i) {
+        const double error = LargestDifference(ScoresOf(*models[i], input, workspace), exact.scores);
+        EXPECT_LE(error, kTolerance) << Name(isas[i]) << ", seed " << seed << ", request " << r;
+        largest[i] = std::max(largest[i], error);
+      }
     }
   }
-  std::cout << "largest error of the reference in float " << largest << std::endl;
+  std::cout << kModels << " models, " << kModels * kRequestsPerModel << " requests; largest error: reference in float "
+            << largest_in_float;
+  for (size_t i = 0; i < isas.size(); ++i) std::cout << ", " << Name(isas[i]) << " " << largest[i];
+  std::cout << std::endl;
 }
 
 // The candidates at these positions alone.
@@ -343,46 +340,45 @@ TEST(PropertyTest, ExplainGivesTheWeightsOfTheReference) {
 
 class BenchModelTest : public ::testing::TestWithParam<const char*> {
  protected:
-  static RawModel Create() { return GetParam() == std::string("paper") ? testing::PaperModel() : testing::CompactModel(); }
+  static RawModel Create() {
+    return GetParam() == std::string("paper") ? testing::PaperModel() : testing::CompactModel();
+  }
 };
 
 TEST_P(BenchModelTest, MatchesTheReferenceAtEverySize) {
+  const auto isas = SupportedInstructionSets();
+  std::vector<double> largest(isas.size());
   const RawModel raw = Create();
-  for (InstructionSet isa : SupportedInstructionSets()) {
-    const auto model = CreateModel(raw, isa);
-    ASSERT_NE(model, nullptr);
-    Rng rng(5);
-    double largest = 0;
-    for (const RequestSize& size : {RequestSize{1, 50, 0}, {17, 50, 0}, {3, 101, 0}, {1, 1000, 0}}) {
-      const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, size);
-      const ScoringInput input = DecodeOrDie(model->decoder(), request);
-      const auto expected = ReferenceScores<double>(*model, raw, input);
-      Workspace workspace;
-      const double error = LargestDifference(ScoresOf(*model, input, workspace), expected.scores);
-      EXPECT_LE(error, kTolerance) << Name(isa) << ", " << size.candidates << " x " << size.behaviours;
-      largest = std::max(largest, error);
+  const auto models = CreateModels(raw);
+  ASSERT_THAT(models, ::testing::Each(::testing::NotNull()));
+  Rng rng(5);
+  for (const RequestSize& size : {RequestSize{1, 50, 0}, {17, 50, 0}, {3, 101, 0}, {1, 1000, 0}}) {
+    const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, size);
+    const ScoringInput input = DecodeOrDie(models[0]->decoder(), request);
+    const auto exact = ReferenceScores<double>(*models[0], raw, input);
+    Workspace workspace;
+    for (size_t i = 0; i < isas.size(); ++i) {
+      const double error = LargestDifference(ScoresOf(*models[i], input, workspace), exact.scores);
+      EXPECT_LE(error, kTolerance) << Name(isas[i]) << ", " << size.candidates << " x " << size.behaviours;
+      largest[i] = std::max(largest[i], error);
     }
-    std::cout << Name(isa) << ": largest error " << largest << std::endl;
   }
+  std::cout << "largest error:";
+  for (size_t i = 0; i < isas.size(); ++i) std::cout << " " << Name(isas[i]) << " " << largest[i];
+  std::cout << std::endl;
 }
 
 TEST_P(BenchModelTest, LogitsSpreadAsPromised) {
   const RawModel raw = Create();
-  const auto model = CreateModel(raw, InstructionSet::kBaseline);
-  ASSERT_NE(model, nullptr);
   Rng rng(6);
   double sum = 0;
   double squares = 0;
-  int n = 0;
-  for (int r = 0; r < 60; ++r) {
-    const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, {2, 50, 0});
-    const ScoringInput input = DecodeOrDie(model->decoder(), request);
-    for (double logit : ReferenceScores<double>(*model, raw, input).logits) {
-      sum += logit;
-      squares += logit * logit;
-      ++n;
-    }
+  const std::vector<double> logits = testing::ScoreRandomRequests(rng, raw, 40, {2, 50, 0}).logits;
+  for (double logit : logits) {
+    sum += logit;
+    squares += logit * logit;
   }
+  const auto n = static_cast<double>(logits.size());
   const double spread = std::sqrt(squares / n - sum / n * sum / n);
   EXPECT_GT(spread, 1.1);
   EXPECT_LT(spread, 2.0);

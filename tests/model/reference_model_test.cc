@@ -9,7 +9,7 @@
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
 #include "kernels/gather.h"
-#include "tests/model/random_model.h"
+#include "tests/model/raw_model.h"
 
 namespace din {
 namespace {
@@ -32,13 +32,24 @@ double Logit(double interest) { return 1 * interest + 0.5 * 2 - 0.5 * (interest 
 
 constexpr const char* kSpec = R"pb(
   format: 1
-  id_maps { name: "item" id_type: INT64 identity { size: 3 } out_of_vocabulary: ERROR }
+  id_maps {
+    name: "item"
+    id_type: INT64
+    identity { size: 3 }
+    out_of_vocabulary: ERROR
+  }
   tables { name: "item" rows: 3 dim: 1 }
   features { name: "item" scope: CANDIDATE kind: ID id_map: "item" }
   features { name: "hist" scope: SEQUENCE sequence: "hist" kind: ID id_map: "item" }
   sequences { name: "hist" max_length: 10 keep: KEEP_LAST invalid: DROP }
-  slots { name: "item" embed { feature: "item" table: "item" } }
-  slots { name: "hist" embed { feature: "hist" table: "item" } }
+  slots {
+    name: "item"
+    embed { feature: "item" table: "item" }
+  }
+  slots {
+    name: "hist"
+    embed { feature: "hist" table: "item" }
+  }
   attentions {
     name: "interest"
     sequence: "hist"
@@ -46,7 +57,11 @@ constexpr const char* kSpec = R"pb(
     key: "hist"
     query_width: QUERY_WIDTH_EQUAL
     input: [ Q, K, Q_MINUS_K, Q_TIMES_K ]
-    layers { units: 1 bias: true activation { kind: RELU } }
+    layers {
+      units: 1
+      bias: true
+      activation { kind: RELU }
+    }
     out_bias: true
     out_activation: NONE
     scale: SCALE_NONE
@@ -56,7 +71,10 @@ constexpr const char* kSpec = R"pb(
   tower {
     input { a { name: "interest" } }
     input { a { name: "item" } }
-    input { a { name: "interest" } b { name: "item" } }
+    input {
+      a { name: "interest" }
+      b { name: "item" }
+    }
     head_bias: true
     classes: 1
   }
@@ -290,8 +308,7 @@ TEST_F(ReferenceTest, BatchNormBeforeAndAfterTheActivation) {
   Add("att0.l0.out_bn.gamma", {1}, {-2});
   Add("att0.l0.out_bn.beta", {1}, {0.75});
   // x = 2: (2 - 3) / 2 -> ReLU 0;  x = 5: (5 - 3) / 2 = 1
-  EXPECT_DOUBLE_EQ(Scores().logits[0],
-                   LogitOfHidden([](double x) { return ((x > 3 ? 1 : 0) - 0.5) / 4 * -2 + 0.75; }));
+  EXPECT_DOUBLE_EQ(Scores().logits[0], LogitOfHidden([](double x) { return ((x > 3 ? 1 : 0) - 0.5) / 4 * -2 + 0.75; }));
 }
 
 TEST_F(ReferenceTest, TwoClassesAreTheSoftmaxOfThePositiveOne) {

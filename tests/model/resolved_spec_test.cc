@@ -16,61 +16,127 @@ using testing::HasSubstr;
 // The smallest model that has one of everything.
 v1::ModelSpec Spec() {
   v1::ModelSpec spec;
-  const bool parsed = google::protobuf::TextFormat::ParseFromString(R"pb(
-    format: 1
-    id_maps { name: "items" id_type: INT64 identity { size: 10 } out_of_vocabulary: ERROR }
-    id_maps { name: "tags" id_type: STRING hash { function: XXH64 size: 5 } }
-    tables { name: "item" rows: 10 dim: 4 }
-    tables { name: "tag" rows: 5 dim: 3 }
-    tables { name: "price" rows: 1 dim: 2 }
-    tables { name: "bias" rows: 10 dim: 1 }
-    side_tables { name: "title" key_type: INT64 rows: 10 kind: ID value_type: STRING missing_key: MISSING_KEY_ZERO }
-    side_tables { name: "price_of" key_type: INT64 rows: 10 kind: DENSE width: 1 missing_key: MISSING_KEY_ERROR }
-    features { name: "age" scope: USER kind: DENSE width: 2 }
-    features { name: "tags" scope: USER kind: ID_LIST id_map: "tags" padding { key: "" } max_length: 3 keep: KEEP_LAST }
-    features { name: "item" scope: CANDIDATE kind: ID id_map: "items" }
-    features { name: "price" scope: CANDIDATE kind: DENSE width: 1 side { side_table: "price_of" key: "item" } }
-    features { name: "hist" scope: SEQUENCE sequence: "clicks" kind: ID id_map: "items" padding { id: 0 } }
-    sequences {
-      name: "clicks" max_length: 5 keep: KEEP_LAST valid_when_not_padding: "hist" invalid: DROP
-    }
-    slots { name: "age" dense { feature: "age" } }
-    slots { name: "tags" pool { feature: "tags" table: "tag" kind: MEAN skip_padding: true divisor_epsilon: 1e-8 } }
-    slots { name: "q" embed { feature: "item" table: "item" } }
-    slots { name: "k" embed { feature: "hist" table: "item" } }
-    slots { name: "price" scaled { value: "price" table: "price" } }
-    attentions {
-      name: "att" sequence: "clicks" query: "q" key: "k" query_width: QUERY_WIDTH_EQUAL
-      input: [ Q, K, Q_MINUS_K, Q_TIMES_K ]
-      layers {
-        units: 6
-        bias: true
-        activation { kind: DICE dice { statistics: RUNNING eps: 1e-8 alpha: ALPHA_TENSOR } }
-      }
-      out_bias: true
-      out_activation: NONE
-      scale: SCALE_NONE
-      normalise: NORMALISE_NONE
-      empty: EMPTY_ZERO
-    }
-    sequence_pools { name: "sum" sequence: "clicks" key: "k" kind: SUM }
-    pre_towers {
-      name: "pre" input { a { name: "age" } } layers { units: 3 bias: true activation { kind: RELU } }
-    }
-    tower {
-      input { a { name: "att" } }
-      input { a { name: "q" } b { name: "sum" } }
-      input { a { name: "att" begin: 1 end: 3 } }
-      input { a { name: "pre" } }
-      input { a { name: "price" } }
-      input { a { name: "tags" } }
-      layers { units: 8 bias: true bn { eps: 1e-5 affine: true } activation { kind: PRELU } }
-      head_bias: true
-      classes: 1
-      id_biases { feature: "item" table: "bias" }
-    }
-    labels { feature: "item" side_table: "title" }
-  )pb", &spec);
+  const bool parsed = google::protobuf::TextFormat::ParseFromString(
+      R"pb(
+        format: 1
+        id_maps {
+          name: "items"
+          id_type: INT64
+          identity { size: 10 }
+          out_of_vocabulary: ERROR
+        }
+        id_maps {
+          name: "tags"
+          id_type: STRING
+          hash { function: XXH64 size: 5 }
+        }
+        tables { name: "item" rows: 10 dim: 4 }
+        tables { name: "tag" rows: 5 dim: 3 }
+        tables { name: "price" rows: 1 dim: 2 }
+        tables { name: "bias" rows: 10 dim: 1 }
+        side_tables { name: "title" key_type: INT64 rows: 10 kind: ID value_type: STRING missing_key: MISSING_KEY_ZERO }
+        side_tables { name: "price_of" key_type: INT64 rows: 10 kind: DENSE width: 1 missing_key: MISSING_KEY_ERROR }
+        features { name: "age" scope: USER kind: DENSE width: 2 }
+        features {
+          name: "tags"
+          scope: USER
+          kind: ID_LIST
+          id_map: "tags"
+          padding { key: "" }
+          max_length: 3
+          keep: KEEP_LAST
+        }
+        features { name: "item" scope: CANDIDATE kind: ID id_map: "items" }
+        features {
+          name: "price"
+          scope: CANDIDATE
+          kind: DENSE
+          width: 1
+          side { side_table: "price_of" key: "item" }
+        }
+        features {
+          name: "hist"
+          scope: SEQUENCE
+          sequence: "clicks"
+          kind: ID
+          id_map: "items"
+          padding { id: 0 }
+        }
+        sequences { name: "clicks" max_length: 5 keep: KEEP_LAST valid_when_not_padding: "hist" invalid: DROP }
+        slots {
+          name: "age"
+          dense { feature: "age" }
+        }
+        slots {
+          name: "tags"
+          pool { feature: "tags" table: "tag" kind: MEAN skip_padding: true divisor_epsilon: 1e-8 }
+        }
+        slots {
+          name: "q"
+          embed { feature: "item" table: "item" }
+        }
+        slots {
+          name: "k"
+          embed { feature: "hist" table: "item" }
+        }
+        slots {
+          name: "price"
+          scaled { value: "price" table: "price" }
+        }
+        attentions {
+          name: "att"
+          sequence: "clicks"
+          query: "q"
+          key: "k"
+          query_width: QUERY_WIDTH_EQUAL
+          input: [ Q, K, Q_MINUS_K, Q_TIMES_K ]
+          layers {
+            units: 6
+            bias: true
+            activation {
+              kind: DICE
+              dice { statistics: RUNNING eps: 1e-8 alpha: ALPHA_TENSOR }
+            }
+          }
+          out_bias: true
+          out_activation: NONE
+          scale: SCALE_NONE
+          normalise: NORMALISE_NONE
+          empty: EMPTY_ZERO
+        }
+        sequence_pools { name: "sum" sequence: "clicks" key: "k" kind: SUM }
+        pre_towers {
+          name: "pre"
+          input { a { name: "age" } }
+          layers {
+            units: 3
+            bias: true
+            activation { kind: RELU }
+          }
+        }
+        tower {
+          input { a { name: "att" } }
+          input {
+            a { name: "q" }
+            b { name: "sum" }
+          }
+          input { a { name: "att" begin: 1 end: 3 } }
+          input { a { name: "pre" } }
+          input { a { name: "price" } }
+          input { a { name: "tags" } }
+          layers {
+            units: 8
+            bias: true
+            bn { eps: 1e-5 affine: true }
+            activation { kind: PRELU }
+          }
+          head_bias: true
+          classes: 1
+          id_biases { feature: "item" table: "bias" }
+        }
+        labels { feature: "item" side_table: "title" }
+      )pb",
+      &spec);
   EXPECT_TRUE(parsed);
   return spec;
 }
@@ -137,15 +203,16 @@ const Refusal kRefusals[] = {
      "features[4].padding: key, but the id map's ids are INT64: use id"},
     {"SideKeyOfOtherScope", [](v1::ModelSpec& s) { s.mutable_features(3)->mutable_side()->set_key("hist"); },
      "features[3].side.key: \"hist\" must be an ID feature of the same scope"},
-    {"SideWidthDiffers", [](v1::ModelSpec& s) { s.mutable_side_tables(1)->set_width(2); }, "features[3].side.side_table"},
+    {"SideWidthDiffers", [](v1::ModelSpec& s) { s.mutable_side_tables(1)->set_width(2); },
+     "features[3].side.side_table"},
     {"SequenceWithoutLength", [](v1::ModelSpec& s) { s.mutable_sequences(0)->clear_max_length(); },
      "sequences[0].max_length: 0 is not in [1, "},
     {"PaddedShorterThanKept", [](v1::ModelSpec& s) { s.mutable_sequences(0)->set_padded_length(4); },
      "sequences[0].padded_length: 4 < max_length 5"},
-    {"ValidityOfForeignFeature", [](v1::ModelSpec& s) { s.mutable_sequences(0)->set_valid_when_not_padding(0, "item"); },
+    {"ValidityOfForeignFeature",
+     [](v1::ModelSpec& s) { s.mutable_sequences(0)->set_valid_when_not_padding(0, "item"); },
      "\"item\" must be an ID feature of this sequence with a padding id"},
-    {"ScaledByWideValue",
-     [](v1::ModelSpec& s) { *s.mutable_slots(4)->mutable_scaled()->mutable_value() = "age"; },
+    {"ScaledByWideValue", [](v1::ModelSpec& s) { *s.mutable_slots(4)->mutable_scaled()->mutable_value() = "age"; },
      "slots[4].scaled.value: width 2, expected 1"},
     {"EmbedOfDenseFeature", [](v1::ModelSpec& s) { s.mutable_slots(2)->mutable_embed()->set_feature("price"); },
      "slots[2].embed.feature: \"price\" is DENSE, expected ID"},
@@ -155,7 +222,11 @@ const Refusal kRefusals[] = {
      },
      "slots[1].pool.empty_value: inf is not in"},
     {"AttentionWithoutLayers", [](v1::ModelSpec& s) { Att(s).clear_layers(); }, "attentions[0].layers: at least one"},
-    {"QueryNarrowerThanKey", [](v1::ModelSpec& s) { s.mutable_tables(0)->set_dim(5); Att(s).set_query(0, "tags"); },
+    {"QueryNarrowerThanKey",
+     [](v1::ModelSpec& s) {
+       s.mutable_tables(0)->set_dim(5);
+       Att(s).set_query(0, "tags");
+     },
      "attentions[0].query: width 3, the key's is 5; QUERY_WIDTH_ZERO_PAD would fill it up"},
     {"KeyOutsideTheSequence", [](v1::ModelSpec& s) { Att(s).set_key(0, "q"); },
      "attentions[0].key[0]: slot \"q\" is not of this sequence"},
@@ -196,8 +267,8 @@ const Refusal kRefusals[] = {
      "tower.classes: 3 is not accepted; accepted: 1, 2"},
     {"PositiveClassOutside", [](v1::ModelSpec& s) { s.mutable_tower()->set_positive_class(1); },
      "tower.positive_class: 1 >= classes 1"},
-    {"WideIdBias",
-     [](v1::ModelSpec& s) { s.mutable_tower()->mutable_id_biases(0)->set_table("item"); }, "dim 4, expected 1"},
+    {"WideIdBias", [](v1::ModelSpec& s) { s.mutable_tower()->mutable_id_biases(0)->set_table("item"); },
+     "dim 4, expected 1"},
     {"LabelOfNumbers", [](v1::ModelSpec& s) { s.mutable_labels(0)->set_side_table("price_of"); },
      "labels[0]: a label joins"},
 };

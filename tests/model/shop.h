@@ -22,7 +22,7 @@ inline constexpr char kShopSpec[] = R"pb(
     name: "cate_of" key_type: INT64 rows: 6 kind: ID value_type: INT64 missing_key: MISSING_KEY_ZERO
   }
   side_tables {
-    name: "tags_of" key_type: INT64 rows: 4 kind: ID_LIST value_type: INT64 missing_key: MISSING_KEY_ZERO
+    name: "tags_of" key_type: INT64 rows: 5 kind: ID_LIST value_type: INT64 missing_key: MISSING_KEY_ZERO
   }
   side_tables { name: "price_of" key_type: INT64 rows: 61 kind: DENSE width: 2 missing_key: MISSING_KEY_ERROR }
   side_tables {
@@ -90,8 +90,8 @@ inline v1::ModelSpec ShopSpec() {
 
 // Rows of items: 10 -> 1, 20 -> 2, … 60 -> 6, 0 -> 7; any other -> 0, out of vocabulary.
 // item      0   10   20   30   40   50   60
-// cate      0    1    2    3    4   99    -     99 is out of vocabulary, 60 has no entry
-// tags   7, 8  1 2 3    -   99    -    -    -
+// cate      0    1    2    3    4   99    -     99 is out of vocabulary, - has no entry
+// tags   7, 8  1 2 3   ()   99    -   ()    -
 // price[0]  0   10   20 …                       keys 0 .. 60
 inline TensorStore ShopTensors() {
   TensorStore store;
@@ -99,9 +99,9 @@ inline TensorStore ShopTensors() {
   store.Strings("vocab.words.keys", {"red", "green", "", "blue"});
   store.I64("side.cate_of.keys", {0, 10, 20, 30, 40, 50});
   store.I32("side.cate_of.values", {0, 1, 2, 3, 4, 99});
-  store.I64("side.tags_of.keys", {0, 10, 20, 30});
+  store.I64("side.tags_of.keys", {0, 10, 20, 30, 50});
   store.I64("side.tags_of.values", {7, 8, 1, 2, 3, 99});
-  store.I64("side.tags_of.offsets", {0, 2, 5, 5, 6});
+  store.I64("side.tags_of.offsets", {0, 2, 5, 5, 6, 6});
   std::vector<float> prices;
   for (int key = 0; key <= 60; ++key) prices.insert(prices.end(), {static_cast<float>(key), 0.5f});
   store.F32("side.price_of.values", {61, 2}, prices);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <thread>
 
 #include "model_loader/json.h"
@@ -158,6 +159,7 @@ TEST(SnapshotWriterTest, AWriterKilledAtAnyPointLeavesAllOrNothing) {
   const auto one_publication = Clock::now() - begin;
   int published = 0;
   for (int round = 1; round <= kRounds; ++round) {
+    std::fflush(nullptr);  // or the child prints it, too
     const pid_t child = fork();
     if (child == 0) {
       (void)WriteSnapshot(root / "model", round, contents);

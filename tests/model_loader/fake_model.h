@@ -1,0 +1,35 @@
+// Models without weights, for tests of who holds what.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "model_loader/load_model.h"
+
+namespace din {
+
+// Counts the models that exist, and who frees them. Must outlive them.
+struct ModelCounter {
+  std::atomic<int> alive = 0;
+  std::atomic<int> most_alive = 0;
+  std::atomic<int> freed_by_others = 0;  // than `freeing_thread`
+  std::atomic<std::thread::id> freeing_thread{};
+};
+
+inline ModelHandle FakeModel(const std::string& name, int64_t version, ModelCounter& counter) {
+  const int alive = ++counter.alive;
+  for (int most = counter.most_alive; most < alive && !counter.most_alive.compare_exchange_weak(most, alive);) {
+  }
+  auto* const model = new LoadedModel;
+  model->name = name;
+  model->version = version;
+  return ModelHandle(model, [&counter](const LoadedModel* m) {
+    if (std::this_thread::get_id() != counter.freeing_thread.load()) ++counter.freed_by_others;
+    --counter.alive;
+    delete m;
+  });
+}
+
+}  // namespace din
