@@ -1,0 +1,61 @@
+#include "server/model_metadata.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "model_loader/quote.h"
+#include "server/score_request.h"
+
+namespace din {
+namespace {
+
+void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse& response) {
+  response.set_model(model.name);
+  response.set_version(model.version);
+  response.set_digest(model.snapshot->digest());
+  *response.mutable_spec() = model.model->spec();
+  response.set_instruction_set(std::string(Name(model.model->instruction_set())));
+  response.set_largest_golden_error(model.largest_golden_error);
+  response.set_golden_cases(static_cast<uint32_t>(model.snapshot->golden().size()));
+  response.set_memory_bytes(model.snapshot->memory_bytes());
+  const ResolvedSpec& resolved = model.model->resolved();
+  for (size_t f = 0; f < resolved.features.size(); ++f) {
+    const v1::Feature& spec = resolved.spec.features(static_cast<int>(f));
+    const ResolvedSpec::Feature& feature = resolved.features[f];
+    v1::GetModelMetadataResponse::FeatureInfo& info = *response.add_features();
+    info.set_name(spec.name());
+    info.set_scope(spec.scope());
+    info.set_sequence(spec.sequence());
+    info.set_kind(spec.kind());
+    info.set_id_type(feature.id_type);
+    info.set_width(static_cast<uint32_t>(feature.width));
+    info.set_required(feature.side_table == kNone);
+    if (feature.id_map != kNone) info.set_rows(model.model->decoder().IdMapRows(feature.id_map));
+  }
+}
+
+absl::Status WhyNotLive(const ModelStatus& model) {
+  return absl::NotFoundError(absl::StrCat(
+      "model: ", Quote(model.name), " is not live: ",
+      model.refused_version != 0 ? absl::StrCat("version ", model.refused_version, " was refused: ",
+                                                std::string(model.refused.message()))
+                                 : absl::StrCat(Name(model.state()))));
+}
+
+}  // namespace
+
+absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetModelMetadataRequest& request,
+                                    v1::GetModelMetadataResponse& response) {
+  for (ModelStatus& model : models.Statuses()) response.add_models(std::move(model.name));
+  if (request.model().empty() && models.Names().size() != 1) return absl::OkStatus();
+  const std::optional<ModelStatus> status = models.StatusOf(request.model());
+  if (status && status->live_version == 0) return WhyNotLive(*status);
+  DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(models, request.model(), request.version()));
+  EncodeModelMetadata(*pinned, response);
+  return absl::OkStatus();
+}
+
+}  // namespace din

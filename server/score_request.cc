@@ -1,0 +1,122 @@
+#include "server/score_request.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "model/status_macros.h"
+#include "model_loader/quote.h"
+
+namespace din {
+namespace {
+
+size_t Rows(const google::protobuf::RepeatedPtrField<v1::Column>& columns) {
+  if (columns.empty()) return 0;
+  const v1::Column& first = columns[0];
+  return static_cast<size_t>(std::max({first.ids_size(), first.keys_size(), first.values_size()}));
+}
+
+std::string Served(std::vector<std::string> names) {
+  constexpr size_t kMost = 20;
+  if (names.empty()) return "no model is served";
+  const size_t all = names.size();
+  names.resize(std::min(all, kMost));
+  return absl::StrCat("served: ", absl::StrJoin(names, ", "), all > kMost ? ", …" : "");
+}
+
+absl::Status CheckNames(const v1::ScoreRequest& request, size_t candidates) {
+  if (!request.candidate_ids().empty() && !request.candidate_keys().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("candidate_keys: ", request.candidate_keys_size(),
+                                                   " sent beside candidate_ids, expected at most one of the two"));
+  }
+  const auto check = [&](const char* field, int sent) {
+    if (sent == 0 || static_cast<size_t>(sent) == candidates) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(field, ": ", sent, " sent, expected ", candidates,
+                                                   ", one for each candidate, or none"));
+  };
+  DIN_RETURN_IF_ERROR(check("candidate_ids", request.candidate_ids_size()));
+  return check("candidate_keys", request.candidate_keys_size());
+}
+
+}  // namespace
+
+size_t CostOf(const v1::ScoreRequest& request) {
+  size_t behaviours = 1;
+  for (const v1::Sequence& sequence : request.sequences()) behaviours += Rows(sequence.columns());
+  return behaviours * std::max<size_t>(Rows(request.candidates()), 1);
+}
+
+absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version) {
+  if (version < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("version: ", version, " < 0; 0 is the live one"));
+  }
+  if (name.empty()) {
+    std::vector<std::string> names = models.Names();
+    if (names.size() == 1) return PinModel(models, names[0], version);
+    if (names.empty()) return absl::NotFoundError("model: no model is served");
+    return absl::InvalidArgumentError(absl::StrCat("model: empty, but ", names.size(), " are served; ", Served(names)));
+  }
+  if (ModelHandle pinned = models.Find(name, version)) return pinned;
+  const ModelHandle live = version != 0 ? models.Find(name, 0) : nullptr;
+  if (live != nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("version: ", version, " of model ", Quote(name), " is not served; live: ", live->version));
+  }
+  return absl::NotFoundError(absl::StrCat("model: ", Quote(name), " is not served; ", Served(models.Names())));
+}
+
+absl::Status DecodeScoreRequest(const v1::ScoreRequest& request, const DinModel& model, const RequestLimits& limits,
+                                ScoringInput& input) {
+  DIN_RETURN_IF_ERROR(model.decoder().Decode(ColumnsOf(request), limits.input, input));
+  return CheckNames(request, input.candidates);
+}
+
+absl::Status CheckScores(std::span<const float> scores) {
+  const auto bad = std::find_if_not(scores.begin(), scores.end(), [](float s) { return s >= 0.0f && s <= 1.0f; });
+  if (bad == scores.end()) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("score of candidate ", bad - scores.begin(), ": ", *bad, " is not in [0, 1]"));
+}
+
+// The bits of floats that are not negative ascend with their values. So one integer holds what is compared: the score,
+// turned round, then the position.
+void Rank(std::span<const float> scores, uint32_t top_k, std::vector<uint64_t>& ranking) {
+  ranking.resize(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    ranking[i] = uint64_t{~std::bit_cast<uint32_t>(scores[i] + 0.0f)} << 32 | i;  // -0 + 0 is 0
+  }
+  if (top_k == 0 || top_k >= scores.size()) {
+    std::sort(ranking.begin(), ranking.end());
+    return;
+  }
+  std::partial_sort(ranking.begin(), ranking.begin() + top_k, ranking.end());
+  ranking.resize(top_k);
+}
+
+void EncodeScoreResponse(const ScoredRequest& scored, v1::ScoreResponse& response) {
+  const v1::ScoreRequest& request = scored.request;
+  const auto ranks = static_cast<int>(scored.ranking.size());
+  response.set_model(scored.model.name);
+  response.set_version(scored.model.version);
+  response.mutable_index()->Reserve(ranks);
+  response.mutable_scores()->Reserve(ranks);
+  response.mutable_candidate_ids()->Reserve(request.candidate_ids().empty() ? 0 : ranks);
+  response.mutable_candidate_keys()->Reserve(request.candidate_keys().empty() ? 0 : ranks);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const uint32_t position = RankedPosition(scored.ranking[static_cast<size_t>(rank)]);
+    const auto c = static_cast<int>(position);
+    response.add_index(position);
+    response.add_scores(scored.scores[position]);
+    if (!request.candidate_ids().empty()) response.add_candidate_ids(request.candidate_ids(c));
+    if (!request.candidate_keys().empty()) response.add_candidate_keys(request.candidate_keys(c));
+    if (scored.input.out_of_vocabulary[position]) response.add_out_of_vocabulary(static_cast<uint32_t>(rank));
+    if (!request.labels()) continue;
+    const std::string_view label = scored.model.model->decoder().CandidateLabel(ColumnsOf(request), position);
+    response.add_labels(std::string(label));
+  }
+}
+
+}  // namespace din

@@ -1,0 +1,77 @@
+// The scoring threads and the queue in front of them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "model/din_model.h"
+#include "model/input.h"
+#include "server/admission_controller.h"
+
+namespace din {
+
+// What one scoring thread works in. Grows to the largest request it has seen, then stays.
+struct ScoringMemory {
+  Workspace workspace;
+  ScoringInput input;
+  std::vector<float> scores;
+  std::vector<uint64_t> ranking;
+};
+
+// One request on its way through the pool, which calls either Run or Refuse, once, as its last use of the job.
+class ScoringJob {
+ public:
+  virtual ~ScoringJob() = default;
+  // On a scoring thread.
+  virtual void Run(ScoringMemory& memory) = 0;
+  // Not run: DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE. On a scoring thread, or the one that ends the pool.
+  virtual void Refuse(const absl::Status& status) = 0;
+
+  // Set before Submit.
+  Ticket ticket;
+  SteadyTime deadline = SteadyTime::max();
+  // Set by any thread at any time.
+  std::atomic<bool> cancelled = false;
+};
+
+// A fixed number of threads, each with memory of its own, behind one first-in-first-out queue. Scoring never runs on
+// gRPC's few shared threads, and as many threads as cores keep a request's work on one core from beginning to end.
+// Submit from any thread. Standard primitives only, so ThreadSanitizer sees everything.
+class ScoringPool {
+ public:
+  struct Options {
+    int threads = 1;     // at least 1
+    size_t queue = 256;  // jobs that may wait: what the AdmissionController admits
+  };
+
+  explicit ScoringPool(const Options& options);
+  // Refuses what has not begun, waits for what has.
+  ~ScoringPool();
+  ScoringPool(const ScoringPool&) = delete;
+  ScoringPool& operator=(const ScoringPool&) = delete;
+
+  // Borrows the job until Run or Refuse. RESOURCE_EXHAUSTED when the queue is full; the job is then untouched. Does not
+  // allocate when it accepts.
+  absl::Status Submit(ScoringJob* job);
+
+ private:
+  void Work(int thread);
+  static void Do(ScoringJob& job, ScoringMemory& memory);
+  ScoringJob* Pop();
+
+  std::mutex mutex_;
+  std::condition_variable work_;  // a job was queued, or stopping_
+  std::vector<ScoringJob*> ring_;
+  size_t head_ = 0;
+  size_t size_ = 0;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace din

@@ -1,0 +1,225 @@
+#include "server/serve.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "kernels/instruction_set.h"
+#include "model/status_macros.h"
+#include "model_loader/file.h"
+#include "model_loader/load_model.h"
+#include "model_loader/model_holder.h"
+#include "model_loader/snapshot_watcher.h"
+#include "server/cpu_quota.h"
+#include "server/server.h"
+
+namespace din {
+namespace {
+
+// Every connection is a descriptor, and gRPC 1.51 does not recover from having none left (grpc#20418): take all that
+// the system grants.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Whole or not at all: whoever waits for the file must not read half of it.
+absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports) {
+  const std::string temporary = absl::StrCat(path, ".tmp");
+  std::ofstream out(temporary);
+  for (const int port : ports) out << port << "\n";
+  out.close();
+  if (out.good() && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("port-file: cannot write ", path));
+}
+
+// Waits for SIGTERM or SIGINT; 0 when none comes within the time.
+int WaitForSignal(std::chrono::milliseconds most) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  const auto end = std::chrono::steady_clock::now() + most;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return 0;
+    const timespec timeout{.tv_sec = left.count() / 1'000'000'000, .tv_nsec = left.count() % 1'000'000'000};
+    if (const int signal = sigtimedwait(&signals, nullptr, &timeout); signal > 0) return signal;
+  }
+}
+
+class Process {
+ public:
+  Process(const Config& config, Logger& log) : config_(config), log_(log), watcher_(WatcherOptions()) {}
+
+  absl::Status Start() {
+    RaiseDescriptorLimit();
+    if (config_.instruction_set && !LimitDenseInstructionSet(*config_.instruction_set)) {
+      return absl::FailedPreconditionError("instruction-set: oneDNN has made its choice already");
+    }
+    DIN_RETURN_IF_ERROR(CheckModelRoot());
+    LoadWhatIsThere();
+    Server::Options options;
+    options.listen = config_.listen;
+    options.threads = config_.threads > 0 ? static_cast<int>(config_.threads) : UsableCpus();
+    options.queue = config_.queue;
+    options.max_request_bytes = config_.max_request_bytes;
+    options.limits = config_.limits();
+    options.models = &registry_;
+    DIN_ASSIGN_OR_RETURN(server_, Server::Start(options));
+    UpdateHealth();
+    if (!config_.port_file.empty()) DIN_RETURN_IF_ERROR(WritePortFile(config_.port_file, server_->ports()));
+    watcher_.Start();
+    log_.Info("listening", {{"addresses", absl::StrJoin(server_->addresses(), ",")},
+                            {"threads", options.threads},
+                            {"queue", options.queue},
+                            {"instruction_set", Name(config_.instruction_set.value_or(BestInstructionSet()))},
+                            {"models", registry_.Names().size()},
+                            {"ready", ready_},
+                            {"version", DIN_VERSION}});
+    return absl::OkStatus();
+  }
+
+  // True when every request was answered.
+  bool WaitAndDrain() {
+    const int signal = WaitForSignal(std::chrono::hours(24 * 365 * 100));
+    server_->BeginDrain();
+    const auto delay = signal == SIGINT ? std::chrono::milliseconds(0) : config_.drain_delay;
+    log_.Info("draining", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"},
+                           {"delay_ms", delay.count()},
+                           {"timeout_ms", config_.drain_timeout.count()}});
+    const bool hurried = WaitForSignal(delay) != 0;
+    const bool finished = server_->Drain(hurried ? std::chrono::milliseconds(0) : config_.drain_timeout);
+    watcher_.Stop();
+    if (!config_.port_file.empty()) unlink(config_.port_file.c_str());
+    if (finished) log_.Info("stopped");
+    else log_.Warning("stopped with requests in flight", {{"drain_timeout_ms", config_.drain_timeout.count()}});
+    return finished;
+  }
+
+ private:
+  SnapshotWatcher::Options WatcherOptions() {
+    LoadOptions load;
+    load.instruction_set = config_.instruction_set.value_or(BestInstructionSet());
+    SnapshotWatcher::Options options;
+    options.root = config_.model_root;
+    options.registry = &registry_;
+    options.load = [load, root = config_.model_root](const std::string& name, int64_t version) {
+      return LoadModel(root, name, version, load);
+    };
+    options.on_event = [this](const WatcherEvent& event) { OnEvent(event); };
+    options.poll_interval = config_.poll_interval;
+    return options;
+  }
+
+  // A root that is missing at the start is a typing error, and not, as later, a disk that may come back.
+  absl::Status CheckModelRoot() const {
+    const absl::Status status = Directory::Open(config_.model_root + "/.").status();
+    if (status.ok()) return status;
+    return absl::Status(status.code(), absl::StrCat("model-root ", config_.model_root, ": ", status.message()));
+  }
+
+  // Until a step finds nothing more: when the newest version of a model is refused, the next step tries the one below.
+  void LoadWhatIsThere() {
+    do {
+      loads_ = 0;
+      watcher_.Step();
+    } while (loads_ > 0);
+  }
+
+  void OnEvent(const WatcherEvent& event) {
+    switch (event.kind) {
+      case WatcherEvent::Kind::kLoading:
+        ++loads_;
+        log_.Info("model loading", {{"model", event.model}, {"version", event.version}});
+        return;
+      case WatcherEvent::Kind::kLive:
+        LogLive(event);
+        break;
+      case WatcherEvent::Kind::kRefused:
+        log_.Error("model refused", {{"model", event.model},
+                                     {"version", event.version},
+                                     {"live_version", LiveVersion(event.model)},
+                                     {"reason", std::string(event.status.message())}});
+        break;
+      case WatcherEvent::Kind::kRetired:
+        log_.Info("model retired", {{"model", event.model}, {"version", event.version}});
+        return;
+      case WatcherEvent::Kind::kScanFailed:
+        log_.Error("scan failed", {{"model", event.model}, {"reason", std::string(event.status.message())}});
+        return;
+    }
+    if (server_ != nullptr) UpdateHealth();
+  }
+
+  void LogLive(const WatcherEvent& event) {
+    const ModelHandle live = registry_.Find(event.model, event.version);
+    if (live == nullptr) return;
+    log_.Info("model live", {{"model", event.model},
+                             {"version", event.version},
+                             {"digest", live->snapshot->digest()},
+                             {"bytes", live->snapshot->memory_bytes()},
+                             {"golden_cases", live->snapshot->golden().size()},
+                             {"largest_golden_error", live->largest_golden_error}});
+    if (live->snapshot->unverified()) {
+      log_.Warning("model has no golden cases", {{"model", event.model}, {"version", event.version}});
+    }
+  }
+
+  int64_t LiveVersion(const std::string& model) const {
+    const ModelHandle live = registry_.Find(model, 0);
+    return live == nullptr ? 0 : live->version;
+  }
+
+  // Once ready, the server stays so: a bad new model must not take the good ones out of rotation.
+  void UpdateHealth() {
+    size_t live = 0;
+    const std::vector<ModelStatus> models = registry_.Statuses();
+    for (const ModelStatus& model : models) {
+      live += model.live_version != 0;
+      server_->SetModelHealth(model.name, model.live_version != 0);
+    }
+    const bool all = live > 0 && live == models.size();
+    const bool any = live > 0;
+    if (ready_) return;
+    ready_ = config_.ready_when == ReadyWhen::kAlways || (config_.ready_when == ReadyWhen::kAny ? any : all);
+    server_->SetReady(ready_);
+    if (ready_) return;
+    log_.Warning("not ready", {{"live", live}, {"models", models.size()}});
+  }
+
+  const Config& config_;
+  Logger& log_;
+  size_t loads_ = 0;
+  bool ready_ = false;
+  // The watcher goes after the server: it frees models, and by then no request may hold one.
+  ModelRegistry registry_;
+  SnapshotWatcher watcher_;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace
+
+int Serve(const Config& config, Logger& log) {
+  Process process(config, log);
+  if (const absl::Status status = process.Start(); !status.ok()) {
+    log.Error("cannot start", {{"reason", std::string(status.message())}});
+    return 1;
+  }
+  return process.WaitAndDrain() ? 0 : 1;
+}
+
+}  // namespace din

@@ -1,0 +1,163 @@
+// The process: how it starts, refuses to start, and stops.
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/e2e/running_server.h"
+#include "tests/e2e/test_client.h"
+#include "tests/server/shop_server.h"
+
+namespace din {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+Finished Server(const std::vector<std::string>& flags, const std::vector<std::string>& environment = {}) {
+  return Run(kServerProgram, {.arguments = flags, .environment = environment});
+}
+
+TEST(ServerProgramTest, HelpAndVersionGoToStandardOutput) {
+  const Finished help = Server({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.output, AllOf(HasSubstr("--model-root DIR"), HasSubstr("[4MiB]"), HasSubstr("Exit codes")));
+  EXPECT_THAT(help.errors, IsEmpty());
+  const Finished version = Server({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.output, HasSubstr("din-server 0."));
+}
+
+TEST(ServerProgramTest, CheckConfigShowsValuesAndTheirOriginWithoutStarting) {
+  const Finished checked = Server({"--check-config", "--model-root=/none"}, {"DIN_SERVER_QUEUE=9"});
+  EXPECT_EQ(checked.exit_code, 0);
+  EXPECT_THAT(checked.output, AllOf(HasSubstr("/none"), HasSubstr("environment DIN_SERVER_QUEUE"), HasSubstr("default")));
+  const Finished bad = Server({"--check-config", "--model-root=/none", "--queue=many"});
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_THAT(bad.errors, HasSubstr("queue (flag): \"many\""));
+}
+
+TEST(ServerProgramTest, WrongUsageIsExitCode2) {
+  const Finished unknown = Server({"--model-rot=/m"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.errors, HasSubstr("did you mean \"model-root\"?"));
+  EXPECT_EQ(Server({}).exit_code, 2);
+}
+
+TEST(ServerProgramTest, WhatKeepsItFromStartingIsExitCode1) {
+  const Finished missing = Server({"--model-root=/no/such/root", "--listen=127.0.0.1:0"});
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.errors, HasSubstr("/no/such/root"));
+  ModelRoot root;
+  RunningServer first(root);
+  const Finished second = Server({"--model-root=" + root.path(), "--listen=" + first.address()});
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.errors, HasSubstr("cannot bind " + first.address()));
+}
+
+TEST(ServerProgramTest, ListensOnSeveralAddressesAndAUnixSocket) {
+  ModelRoot root;
+  root.PublishShop(1);
+  TempDirectory directory;
+  RunningServer server(root, {"--listen=[::1]:0,unix:" + directory / "socket", "--log-format=json"});
+  TestClient over_socket("unix:" + directory / "socket");
+  EXPECT_TRUE(over_socket.Score(ShopScoreRequest()).ok());
+  TestClient over_tcp(server.address());
+  EXPECT_TRUE(over_tcp.Score(ShopScoreRequest()).ok());
+  EXPECT_THAT(server.Log(), HasSubstr("\"event\":\"listening\""));
+  EXPECT_EQ(server.Stop(), 0);
+}
+
+// SIGTERM: health turns at once, requests are answered during the delay and those in flight after it, Watch ends.
+TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
+  ModelRoot root;
+  root.PublishShop(1);
+  RunningServer server(root, {"--drain-delay=300ms", "--max-candidates=300000"});
+  TestClient client(server.address());
+  const auto whole = client.WatchHealth("");
+  const auto model = client.WatchHealth("shop");
+  EXPECT_EQ(whole->Next(), "SERVING");
+  EXPECT_EQ(model->Next(), "SERVING");
+  server.Signal(SIGTERM);
+  EXPECT_EQ(whole->Next(), "NOT_SERVING");
+  EXPECT_EQ(model->Next(), "NOT_SERVING");
+  EXPECT_TRUE(client.Score(ShopScoreRequest()).ok());
+  v1::ScoreRequest heavy = ShopScoreRequest();
+  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  heavy.set_top_k(1);
+  std::vector<PendingScore> in_flight;
+  for (int i = 0; i < 8; ++i) in_flight.push_back(client.StartScore(heavy));
+  for (PendingScore& call : in_flight) {
+    const auto response = call.Wait();
+    EXPECT_TRUE(response.ok()) << response.status();
+  }
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_EQ(whole->Next(), std::nullopt);
+  EXPECT_THAT(server.Log(), HasSubstr("event=\"stopped\""));
+}
+
+TEST(DrainTest, OpenWatchesDoNotHoldTheServerUp) {
+  ModelRoot root;
+  RunningServer server(root, {"--drain-delay=0ms", "--drain-timeout=60s"});
+  TestClient client(server.address());
+  const auto watch = client.WatchHealth("");
+  EXPECT_EQ(watch->Next(), "NOT_SERVING");
+  const auto begin = steady_clock::now();
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
+TEST(DrainTest, SecondSignalEndsTheDelay) {
+  ModelRoot root;
+  RunningServer server(root, {"--drain-delay=60s"});
+  const auto begin = steady_clock::now();
+  server.Signal(SIGTERM);
+  ASSERT_TRUE(server.LogSays("draining"));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
+TEST(DrainTest, RequestsBeyondTheTimeoutAreCutOffAndTheExitCodeSaysSo) {
+  ModelRoot root;
+  root.PublishShop(1);
+  RunningServer server(root, {"--drain-timeout=1ms", "--threads=1", "--max-candidates=300000"});
+  TestClient client(server.address());
+  v1::ScoreRequest heavy = ShopScoreRequest();
+  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  std::vector<PendingScore> in_flight;
+  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
+  ASSERT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
+  std::this_thread::sleep_for(milliseconds(50));
+  server.Signal(SIGINT);
+  EXPECT_EQ(server.Wait(), 1);
+  EXPECT_THAT(server.Log(), HasSubstr("stopped with requests in flight"));
+  int failed = 0;
+  for (PendingScore& call : in_flight) failed += !call.Wait().ok();
+  EXPECT_GT(failed, 0);
+}
+
+TEST(DrainTest, PortFileAppearsWholeAndGoesAway) {
+  ModelRoot root;
+  TempDirectory directory;
+  Program server(kServerProgram, {.arguments = {"--model-root", root.path(), "--listen", "127.0.0.1:0,127.0.0.1:0",
+                                                "--port-file", directory / "ports"}});
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(directory / "ports"); })) << server.Errors();
+  const std::string ports = ReadFile(directory / "ports");
+  EXPECT_EQ(std::count(ports.begin(), ports.end(), '\n'), 2) << ports;
+  kill(server.pid(), SIGINT);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_FALSE(std::filesystem::exists(directory / "ports"));
+}
+
+}  // namespace
+}  // namespace din

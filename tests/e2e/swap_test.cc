@@ -1,0 +1,105 @@
+// New versions while the server answers.
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model_loader/snapshot.h"
+#include "tests/e2e/running_server.h"
+#include "tests/e2e/test_client.h"
+
+namespace din {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kFirst[] = "deepctr_torch_a_dice_nosoftmax";
+
+class SwapTest : public ::testing::Test {
+ protected:
+  SwapTest() : snapshot_(Snapshot::Open(GoldenDirectory(kFirst), {})) {}
+
+  v1::ScoreRequest Request() const { return ToScoreRequest((*snapshot_)->golden()[2], "ads"); }
+  int64_t LiveVersion(TestClient& client) const {
+    const auto response = client.Score(Request());
+    return response.ok() ? response->version() : -1;
+  }
+
+  const absl::StatusOr<std::unique_ptr<const Snapshot>> snapshot_;
+  ModelRoot root_;
+};
+
+TEST_F(SwapTest, PublishedVersionGoesLiveUnderLoadWithoutAFailedRequest) {
+  root_.PublishGolden(kFirst, "ads", 1);
+  RunningServer server(root_);
+  TestClient client(server.address());
+  std::atomic<bool> stop = false;
+  std::atomic<int> failed = 0;
+  std::map<int64_t, int> answered;
+  std::thread load([&] {
+    TestClient own(server.address());
+    while (!stop) {
+      const auto response = own.Score(Request());
+      if (response.ok()) ++answered[response->version()];
+      else ++failed;
+    }
+  });
+  for (int64_t version = 2; version <= 6; ++version) {
+    root_.PublishGolden(kFirst, "ads", version);
+    EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == version; })) << server.Log();
+  }
+  stop = true;
+  load.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_GE(answered.size(), 3u);
+  EXPECT_TRUE(server.LogSays("event=\"model retired\" model=ads version=5"));
+  EXPECT_EQ(server.Stop(), 0);
+}
+
+TEST_F(SwapTest, CorruptedVersionIsRefusedAndTheOldOneServes) {
+  root_.PublishGolden(kFirst, "ads", 1);
+  RunningServer server(root_);
+  TestClient client(server.address());
+  root_.PublishCorrupted(kFirst, "ads", 2);
+  ASSERT_TRUE(server.LogSays("event=\"model refused\" model=ads version=2 live_version=1")) << server.Log();
+  EXPECT_THAT(server.Log(), HasSubstr("weights.safetensors"));
+  EXPECT_EQ(LiveVersion(client), 1);
+  EXPECT_EQ(*client.Health("ads"), "SERVING");
+  root_.PublishGolden(kFirst, "ads", 3);
+  EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == 3; })) << server.Log();
+}
+
+TEST_F(SwapTest, AtTheStartTheNewestGoodVersionIsServed) {
+  root_.PublishGolden(kFirst, "ads", 1);
+  root_.PublishGolden(kFirst, "ads", 2);
+  root_.PublishCorrupted(kFirst, "ads", 3);
+  RunningServer server(root_);
+  TestClient client(server.address());
+  EXPECT_EQ(LiveVersion(client), 2);
+}
+
+TEST_F(SwapTest, DeletedFilesDoNotMatterToTheLiveVersion) {
+  root_.PublishGolden(kFirst, "ads", 1);
+  RunningServer server(root_);
+  TestClient client(server.address());
+  const auto before = client.Score(Request());
+  std::filesystem::remove_all(root_.path() + "/ads/1");
+  const auto after = client.Score(Request());
+  ASSERT_TRUE(before.ok() && after.ok());
+  EXPECT_EQ(before->SerializeAsString(), after->SerializeAsString());
+}
+
+TEST_F(SwapTest, RefusedModelSaysWhyInItsMetadata) {
+  root_.PublishCorrupted(kFirst, "ads", 1);
+  RunningServer server(root_);
+  TestClient client(server.address());
+  const auto metadata = client.GetModelMetadata("ads");
+  EXPECT_EQ(metadata.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(metadata.status().message()), HasSubstr("version 1 was refused"));
+}
+
+}  // namespace
+}  // namespace din

@@ -1,0 +1,98 @@
+#include "server/model_metadata.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/model_loader/snapshot_fixture.h"
+#include "tests/server/shop_server.h"
+
+namespace din {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// The shop as a snapshot on disk: metadata speaks of digests and golden cases, which only a snapshot has.
+class ModelMetadataTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    SnapshotContents contents;
+    contents.spec = ShopSpec();
+    contents.tensors = weights_.map();
+    contents.unverified = true;
+    ASSERT_TRUE(WriteSnapshot(root_ / "shop", 4, contents).ok());
+    absl::StatusOr<ModelHandle> loaded = LoadModel(root_.path(), "shop", 4, {});
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    shop_ = *loaded;
+  }
+  absl::Status Answer(const std::string& model, int64_t version = 0) {
+    v1::GetModelMetadataRequest request;
+    request.set_model(model);
+    request.set_version(version);
+    response_.Clear();
+    return AnswerGetModelMetadata(models_, request, response_);
+  }
+
+  TempDirectory root_;
+  TensorStore weights_ = ShopWeights();
+  ModelHandle shop_;
+  ModelRegistry models_;
+  v1::GetModelMetadataResponse response_;
+};
+
+TEST_F(ModelMetadataTest, SaysWhatARequestNeedsAndWhereTheVersionComesFrom) {
+  models_.GetOrAdd("shop").Swap(shop_);
+  ASSERT_TRUE(Answer("shop").ok());
+  EXPECT_EQ(response_.version(), 4);
+  EXPECT_EQ(response_.digest().size(), 64u);
+  EXPECT_EQ(response_.spec().SerializeAsString(), shop_->model->spec().SerializeAsString());
+  EXPECT_GT(response_.memory_bytes(), 0u);
+  ASSERT_EQ(response_.features_size(), ShopSpec().features_size());
+  for (const auto& feature : response_.features()) {
+    if (feature.name() == "item") {
+      EXPECT_TRUE(feature.required());
+      EXPECT_EQ(feature.scope(), v1::CANDIDATE);
+      EXPECT_EQ(feature.id_type(), v1::INT64);
+      EXPECT_EQ(feature.rows(), 8);  // seven words from row 1 on
+    } else if (feature.name() == "cate") {
+      EXPECT_FALSE(feature.required());  // a side table knows it
+    } else if (feature.name() == "age") {
+      EXPECT_EQ(feature.kind(), v1::DENSE);
+      EXPECT_EQ(feature.width(), 2u);
+      EXPECT_EQ(feature.id_type(), v1::ID_TYPE_UNSPECIFIED);
+    } else if (feature.name() == "q_word") {
+      EXPECT_EQ(feature.sequence(), "queries");
+      EXPECT_EQ(feature.id_type(), v1::STRING);
+    }
+  }
+}
+
+TEST_F(ModelMetadataTest, WithoutANameTheModelsAreListed) {
+  models_.GetOrAdd("shop").Swap(shop_);
+  ASSERT_TRUE(Answer("").ok());
+  EXPECT_EQ(response_.model(), "shop");
+  models_.GetOrAdd("zoo").Swap(shop_);
+  models_.GetOrAdd("broken");
+  ASSERT_TRUE(Answer("").ok());
+  EXPECT_EQ(response_.model(), "");
+  EXPECT_THAT(response_.models(), ElementsAre("broken", "shop", "zoo"));
+}
+
+TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
+  models_.GetOrAdd("shop").SetRefused(5, absl::DataLossError("weights.safetensors: chunk 0 differs"));
+  const absl::Status status = Answer("shop");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("version 5 was refused: weights.safetensors: chunk 0 differs"));
+  models_.GetOrAdd("new");
+  EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("\"new\" is not live: empty"));
+}
+
+TEST_F(ModelMetadataTest, UnknownModelAndVersionAreNotFound) {
+  models_.GetOrAdd("shop").Swap(shop_);
+  EXPECT_EQ(Answer("ship").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Answer("shop", 3).code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace din

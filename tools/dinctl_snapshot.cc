@@ -1,0 +1,212 @@
+// dinctl verify, inspect, seal: snapshots on disk, without a server.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "kernels/instruction_set.h"
+#include "model/resolved_spec.h"
+#include "model_loader/json.h"
+#include "model_loader/load_model.h"
+#include "model_loader/snapshot.h"
+#include "model_loader/snapshot_writer.h"
+#include "tools/command.h"
+#include "tools/render.h"
+
+namespace din {
+namespace {
+
+// --- verify ----------------------------------------------------------------------------------------------------------
+
+// oneDNN fixes its instruction set once per process, so each one is verified in a process of its own.
+int InChild(const std::function<int()>& work) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int exit_code = work();
+    std::fflush(nullptr);
+    _exit(exit_code);
+  }
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) != child) {
+    return Fail("verify", absl::InternalError("cannot run a child process"));
+  }
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  return Fail("verify", absl::InternalError(absl::StrCat("killed by signal ", WTERMSIG(status))));
+}
+
+int VerifyOn(InstructionSet isa, const std::string& directory, bool json) {
+  LimitDenseInstructionSet(isa);
+  const std::string name(Name(isa));
+  LoadOptions options;
+  options.instruction_set = isa;
+  const absl::StatusOr<ModelHandle> model = LoadModelFrom(directory, "model", 1, options);
+  if (!model.ok()) return Fail(name, model.status());
+  const Snapshot& snapshot = *(*model)->snapshot;
+  if (json) {
+    std::printf("{\"instruction_set\": \"%s\", \"digest\": \"%s\", \"golden_cases\": %zu, \"largest_error\": %.9g}\n",
+                name.c_str(), snapshot.digest().c_str(), snapshot.golden().size(), (*model)->largest_golden_error);
+  } else {
+    std::printf("%-10s %zu golden cases, largest error %.3g\n", name.c_str(), snapshot.golden().size(),
+                (*model)->largest_golden_error);
+  }
+  return kExitOk;
+}
+
+absl::StatusOr<int> Verify(const Arguments& arguments) {
+  const std::string& directory = arguments.positional[0];
+  const bool json = arguments.Has("json");
+  const absl::StatusOr<Manifest> manifest = ReadManifest(directory, {});
+  if (!manifest.ok()) return Fail(directory, manifest.status());
+  if (manifest->unverified) {
+    return Fail(directory, absl::FailedPreconditionError("published without golden cases: nothing to verify it by"));
+  }
+  if (!json) std::printf("snapshot   %s\ndigest     %s\n", directory.c_str(), manifest->digest.c_str());
+  for (const InstructionSet isa : SupportedInstructionSets()) {
+    const int exit_code = InChild([&] { return VerifyOn(isa, directory, json); });
+    if (exit_code != kExitOk) return exit_code;
+  }
+  if (!json) std::puts("verified");
+  return kExitOk;
+}
+
+// --- inspect ---------------------------------------------------------------------------------------------------------
+
+std::string Activations(const google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
+  return absl::StrJoin(layers, " → ", [](std::string* out, const v1::Layer& layer) {
+    absl::StrAppend(out, layer.units(), " ", v1::Activation::Kind_Name(layer.activation().kind()));
+  });
+}
+
+void PrintFiles(const Manifest& manifest) {
+  uint64_t bytes = 0;
+  Table files({{"file"}, {"bytes", Align::kRight}, {"sha256 root"}});
+  for (const ManifestFile& file : manifest.files) {
+    bytes += file.size;
+    files.Add({Printable(file.name), absl::StrCat(file.size), file.root_sha256.substr(0, 16)});
+  }
+  std::printf("digest  %s\nformat  %u%s\nbytes   %llu (%s)\n\n%s", manifest.digest.c_str(), manifest.format,
+              manifest.unverified ? ", unverified: without golden cases" : "", static_cast<unsigned long long>(bytes),
+              HumanBytes(bytes).c_str(), files.Text().c_str());
+}
+
+void PrintFeatures(const v1::ModelSpec& spec) {
+  Table features({{"feature"}, {"scope"}, {"kind"}, {"id map"}, {"side table"}});
+  for (const v1::Feature& f : spec.features()) {
+    const std::string scope =
+        f.scope() == v1::SEQUENCE ? absl::StrCat("SEQUENCE ", Printable(f.sequence())) : v1::Scope_Name(f.scope());
+    const std::string kind = f.kind() == v1::DENSE ? absl::StrCat("DENSE ", f.width()) : v1::FeatureKind_Name(f.kind());
+    features.Add({Printable(f.name()), scope, kind, Printable(f.id_map()),
+                  f.has_side() ? absl::StrCat(Printable(f.side().side_table()), " by ", Printable(f.side().key())) : ""});
+  }
+  std::printf("\n%s", features.Text().c_str());
+}
+
+void PrintNetwork(const v1::ModelSpec& spec) {
+  std::puts("");
+  for (const v1::SequenceSpec& s : spec.sequences()) {
+    std::printf("sequence  %s: %s %u\n", Printable(s.name()).c_str(), v1::Keep_Name(s.keep()).c_str(), s.max_length());
+  }
+  for (const v1::Attention& a : spec.attentions()) {
+    std::printf("attention %s on %s: %s → 1, %s\n", Printable(a.name()).c_str(), Printable(a.sequence()).c_str(),
+                Activations(a.layers()).c_str(), v1::Attention::Normalise_Name(a.normalise()).c_str());
+  }
+  for (const v1::SequencePool& p : spec.sequence_pools()) {
+    std::printf("pool      %s on %s: %s\n", Printable(p.name()).c_str(), Printable(p.sequence()).c_str(),
+                v1::SequencePool::Kind_Name(p.kind()).c_str());
+  }
+  for (const v1::PreTower& p : spec.pre_towers()) {
+    std::printf("pre-tower %s: %s\n", Printable(p.name()).c_str(), Activations(p.layers()).c_str());
+  }
+  std::printf("tower     %s%s%u\n", Activations(spec.tower().layers()).c_str(),
+              spec.tower().layers().empty() ? "" : " → ", spec.tower().classes());
+}
+
+void PrintTensors(const TensorMap& tensors) {
+  Table table({{"tensor"}, {"type and shape"}, {"bytes", Align::kRight}});
+  for (const auto& [name, tensor] : tensors) {
+    table.Add({Printable(name, 100), Describe(tensor), absl::StrCat(tensor.bytes)});
+  }
+  std::printf("\n%s", table.Text().c_str());
+}
+
+absl::StatusOr<int> Inspect(const Arguments& arguments) {
+  const std::string& directory = arguments.positional[0];
+  const absl::StatusOr<Manifest> manifest = ReadManifest(directory, {});
+  if (!manifest.ok()) return Fail(directory, manifest.status());
+  const absl::StatusOr<std::unique_ptr<const Snapshot>> snapshot = Snapshot::Open(directory, {});
+  if (!snapshot.ok()) return Fail(directory, snapshot.status());
+  const v1::ModelSpec& spec = (*snapshot)->spec();
+  if (arguments.Has("json")) {
+    std::fputs(FormatJsonPretty(spec).c_str(), stdout);
+    return kExitOk;
+  }
+  if (!spec.description().empty()) std::printf("%s\n\n", Printable(spec.description(), 500).c_str());
+  PrintFiles(*manifest);
+  PrintFeatures(spec);
+  PrintNetwork(spec);
+  PrintTensors((*snapshot)->tensors());
+  std::printf("\n%zu golden cases\n", (*snapshot)->golden().size());
+  if (const auto resolved = ResolveSpec(spec); !resolved.ok()) return Fail("model.json", resolved.status());
+  return kExitOk;
+}
+
+// --- seal ------------------------------------------------------------------------------------------------------------
+
+absl::StatusOr<int> Seal(const Arguments& arguments) {
+  const std::string& directory = arguments.positional[0];
+  if (const absl::Status status = SealSnapshot(directory, arguments.Has("unverified")); !status.ok()) {
+    return Fail(directory, status);
+  }
+  const absl::StatusOr<Manifest> manifest = ReadManifest(directory, {});
+  if (!manifest.ok()) return Fail(directory, manifest.status());
+  if (arguments.Has("json")) std::printf("{\"digest\": \"%s\"}\n", manifest->digest.c_str());
+  else std::printf("sealed %zu files, digest %s\n", manifest->files.size(), manifest->digest.c_str());
+  return kExitOk;
+}
+
+}  // namespace
+
+std::vector<Command> SnapshotCommands() {
+  return {
+      {.name = "verify",
+       .arguments = "DIR",
+       .summary = "check a snapshot as the server would, on every instruction set of this CPU",
+       .details = "Digests, sizes, headers, spec and tensors are checked, and the golden cases must give their scores.\n"
+                  "Exits 0 only when all of it holds.\n"
+                  "\n"
+                  "  dinctl verify models/movielens/3\n",
+       .positional = 1,
+       .uses_server = false,
+       .options = {},
+       .run = Verify},
+      {.name = "inspect",
+       .arguments = "DIR",
+       .summary = "show what a snapshot holds: files, features, layers, tensors",
+       .details = "--json prints the ModelSpec.\n"
+                  "\n"
+                  "  dinctl inspect models/movielens/3\n",
+       .positional = 1,
+       .uses_server = false,
+       .options = {},
+       .run = Inspect},
+      {.name = "seal",
+       .arguments = "DIR",
+       .summary = "write manifest.json over model.json, *.safetensors and golden.jsonl",
+       .details = "For snapshots that other tools laid out. The manifest is what makes a version complete: seal the\n"
+                  "directory under a temporary name, then rename it into the model root.\n"
+                  "\n"
+                  "  dinctl seal models/movielens/.tmp-3 && mv models/movielens/.tmp-3 models/movielens/3\n",
+       .positional = 1,
+       .uses_server = false,
+       .options = {{"unverified", nullptr, "allow a snapshot without golden cases; the manifest says so"}},
+       .run = Seal},
+  };
+}
+
+}  // namespace din
