@@ -1,0 +1,92 @@
+#include "trainer/demo_requests.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <random>
+#include <span>
+#include <system_error>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "nlohmann/json.hpp"
+#include "trainer/export.h"
+
+namespace din {
+namespace {
+
+// A history shorter than this shows little of an interest.
+constexpr size_t kLeastHistory = 20;
+
+std::vector<size_t> DrawUsers(const Dataset& data, const DemoRequestOptions& options, std::mt19937_64& random) {
+  std::vector<size_t> users(data.users());
+  std::iota(users.begin(), users.end(), size_t{0});
+  std::erase_if(users, [&](size_t user) { return data.EventsOf(user).size() <= kLeastHistory; });
+  std::shuffle(users.begin(), users.end(), random);
+  if (users.size() > static_cast<size_t>(options.users)) users.resize(options.users);
+  return users;
+}
+
+// The user's last item at a random place among items never touched.
+std::vector<int32_t> DrawCandidates(const Dataset& data, size_t user, int count, std::mt19937_64& random) {
+  absl::flat_hash_set<int32_t> taken;
+  for (const Event& event : data.EventsOf(user)) taken.insert(event.item);
+  std::vector<int32_t> candidates = {data.EventsOf(user).back().item};
+  std::uniform_int_distribution<size_t> any(0, data.events.size() - 1);
+  while (candidates.size() < static_cast<size_t>(count) && taken.size() < data.items.size()) {
+    const int32_t item = data.events[any(random)].item;
+    if (taken.insert(item).second) candidates.push_back(item);
+  }
+  std::shuffle(candidates.begin(), candidates.end(), random);
+  return candidates;
+}
+
+nlohmann::ordered_json Request(const Dataset& data, std::span<const Event> history, std::span<const int32_t> candidates,
+                               const std::string& model) {
+  std::vector<int64_t> behaviours;
+  for (const Event& event : history) behaviours.push_back(data.items[event.item].id);
+  std::vector<int64_t> items;
+  for (int32_t item : candidates) items.push_back(data.items[item].id);
+  nlohmann::ordered_json sequence = {{"name", kHistory}, {"columns", {{{"name", kHistoryItem}, {"ids", behaviours}}}}};
+  return {{"model", model},
+          {"sequences", {sequence}},
+          {"candidates", {{{"name", kItem}, {"ids", items}}}},
+          {"candidate_ids", items},
+          {"labels", true}};
+}
+
+absl::Status WriteFile(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path.string(), ": cannot be written"));
+}
+
+}  // namespace
+
+absl::Status WriteDemoRequests(const Dataset& data, const DemoRequestOptions& options) {
+  const std::filesystem::path out(options.out);
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  if (error) return absl::UnavailableError(absl::StrCat(options.out, ": ", error.message()));
+  std::mt19937_64 random(options.seed);
+  std::string next;
+  for (size_t user : DrawUsers(data, options, random)) {
+    const auto events = data.EventsOf(user);
+    const size_t length = std::min<size_t>(events.size() - 1, options.max_history);
+    const auto history = events.subspan(events.size() - 1 - length, length);
+    const std::vector<int32_t> candidates = DrawCandidates(data, user, options.candidates, random);
+    const std::string name = absl::StrCat("user-", data.user_ids[user], ".json");
+    const Item& target = data.items[events.back().item];
+    DIN_RETURN_IF_ERROR(WriteFile(out / name, Request(data, history, candidates, options.model).dump(2) + "\n"));
+    absl::StrAppend(&next, name, "\t", target.id, "\t", target.title, "\n");
+  }
+  if (next.empty())
+    return absl::InvalidArgumentError(absl::StrCat("data: no user with more than ", kLeastHistory, " events"));
+  return WriteFile(out / "next.tsv", next);
+}
+
+}  // namespace din

@@ -1,0 +1,62 @@
+// From events to labelled samples: (user, history, candidate) -> clicked or not.
+//
+// A sample's history is what the user did strictly before the candidate's event, so no target is ever in its own
+// history, and a target that repeats an earlier event of the user (retail) is left out: "already there" would give the
+// label away.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "trainer/dataset.h"
+
+namespace din {
+
+// The history is events [max(0, position - max_history), position) of the user.
+struct Sample {
+  int32_t user = 0;
+  int32_t position = 0;
+  int32_t item = 0;  // the candidate
+  float label = 0;   // 0 or 1
+};
+
+enum class Protocol {
+  // The authors' for Amazon: for k = 1 … n-1 the first k events predict event k+1; beside each such positive, items
+  // that the user never touched. k = n-1 is the test. Users with fewer than 3 events are left out.
+  kNextItem,
+  // The paper's for MovieLens (section 6.1): every event is a candidate, rating >= 4 is the label. One user in five is
+  // a test user.
+  kRatings,
+};
+
+struct SampleOptions {
+  Protocol protocol = Protocol::kNextItem;
+  int max_history = 50;
+  int negatives = 1;            // kNextItem: per positive, in training
+  int test_negatives = 5;       // kNextItem: per positive, in the test
+  double held_out_users = 0.1;  // part of the users whose training samples choose the epoch instead
+  uint64_t seed = 1;
+};
+
+struct Split {
+  std::vector<Sample> train;
+  std::vector<Sample> held_out;  // of users none of whose samples are in `train`
+  std::vector<Sample> test;
+};
+
+// The same seed gives the same samples.
+Split MakeSamples(const Dataset& data, const SampleOptions& options);
+
+std::span<const Event> HistoryOf(const Dataset& data, const Sample& sample, int max_history);
+
+// In how many of the samples each item, or category, occurs: as the candidate or anywhere in the history, once a
+// sample. The n_j of mini-batch aware regularisation (section 5.1).
+struct Occurrences {
+  std::vector<uint32_t> items;
+  std::vector<uint32_t> categories;
+};
+Occurrences CountOccurrences(const Dataset& data, std::span<const Sample> samples, int max_history);
+
+}  // namespace din
