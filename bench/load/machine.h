@@ -1,0 +1,18 @@
+// The machine that a figure belongs to.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace din::load {
+
+struct Machine {
+  std::string cpu;
+  int cores = 0;  // that this process may use
+  int64_t memory_bytes = 0;
+  std::string kernel;
+};
+
+Machine DescribeMachine();
+
+}  // namespace din::load
