@@ -1,0 +1,132 @@
+"""Raw cases of the frameworks that run: state, requests and scores are the framework's own."""
+from __future__ import annotations
+
+import json
+import unittest
+from typing import Any
+
+from support import CASES, ExportTest, case_names, load
+
+# DeepCTR-Torch masks this history by another list's length, which is no knob of the server.
+REFUSED = "deepctr_torch_length_trap"
+DOUBLING = 2
+
+
+def key_lists(config: dict[str, Any], requests: list[dict[str, Any]]) -> int:
+    """Behaviours in the longest request."""
+    return max((len(v) for r in requests for v in r["sequences"].values()), default=0)
+
+
+class CaseTest(ExportTest):
+    def test_every_case_is_exported_and_verified(self) -> None:
+        for name in case_names():
+            if name == REFUSED:
+                continue
+            with self.subTest(case=name):
+                self.assert_exported(self.export_case(CASES / name, name))
+
+    def test_the_framework_can_be_named(self) -> None:
+        for name in ("fuxictr_pools", "recbole_a_default_mean"):
+            result = self.export_case(CASES / name, name, name.partition("_")[0])
+            self.assert_exported(result)
+
+    def test_a_mask_by_another_lists_length_is_refused_by_name(self) -> None:
+        self.assert_refused(self.export_case(CASES / REFUSED), "kw_len", "length from another feature")
+
+    def test_a_dry_run_maps_every_tensor_and_writes_nothing(self) -> None:
+        for name in ("deepctr_torch_a_dice_nosoftmax", "recbole_a_default_mean"):
+            case = CASES / name
+            result = self.export(
+                "auto",
+                "--weights",
+                case / "weights.safetensors",
+                "--description",
+                case / "config.json",
+                "--golden",
+                case,
+                "--dry-run",
+            )
+            self.assertEqual({m["source"] for m in result["mapping"]}, set(load(case / "config.json")["state_dict"]))
+            self.assertTrue(all(m["note"] for m in result["mapping"] if m["place"] == "-"))
+        self.assertEqual(list(self.dir.iterdir()), [])
+
+    def test_side_tables_may_come_from_a_file(self) -> None:
+        case = self.copy_case("zhougr1993_a_sigmoid_transcription")
+        inputs = load(case / "inputs.json")
+        (self.dir / "side.json").write_text(json.dumps(inputs.pop("side_tables")))
+        (case / "inputs.json").write_text(json.dumps(inputs))
+        self.assert_refused(self.export_case(case), "side table cate_list", "--side-tables FILE")
+        self.assert_exported(self.export_case(case, "out", "auto", "--side-tables", self.dir / "side.json"))
+
+    def test_unverified_is_published_only_when_asked_for_and_says_so(self) -> None:
+        case = CASES / "fuxictr_pools"
+        arguments = (
+            "auto",
+            "--weights",
+            case / "weights.safetensors",
+            "--description",
+            case / "config.json",
+            "--out",
+            self.dir / "out",
+        )
+        self.assert_refused(self.export(*arguments), "--golden DIR", "--unverified")
+        self.assertFalse((self.dir / "out").exists())
+        self.assertTrue(self.export(*arguments, "--unverified")["ok"])
+        self.assertTrue(load(self.dir / "out" / "manifest.json")["unverified"])
+        self.assertFalse((self.dir / "out" / "golden.jsonl").exists())
+
+
+class TruncationTest(ExportTest):
+    """A request with more behaviours than are kept equals its twin that was cut by hand, for both sides."""
+
+    def twins(self, name: str, side: str) -> None:
+        case = self.copy_case(name, f"{name}-{side}")
+        config, inputs = load(case / "config.json"), load(case / "inputs.json")
+        longest = key_lists(config, inputs["requests"])
+        keep = max(1, longest // DOUBLING)
+        config["truncation"] = {"side": side, "max_len": keep}
+        (case / "config.json").write_text(json.dumps(config))
+        # The twins have no scores of the framework's: the long request must give what the short one gives.
+        (case / "inputs.json").write_text(json.dumps(inputs))
+        scores = {}
+        for twin in ("long", "cut"):
+            requests = [dict(r) for r in inputs["requests"]]
+            for r in requests:
+                r["sequences"] = {k: cut(v, keep, side) if twin == "cut" else v for k, v in r["sequences"].items()}
+            (case / "inputs.json").write_text(json.dumps({**inputs, "requests": requests}))
+            scores[twin] = self.scores(case, f"{name}-{side}-{twin}")
+        self.assertEqual(scores["long"], scores["cut"])
+        # And dinctl, too: the long requests with the cut requests' scores.
+        (case / "inputs.json").write_text(json.dumps(inputs))
+        expected = [{"id": r["id"], "scores": s} for r, s in zip(inputs["requests"], scores["cut"], strict=True)]
+        (case / "expected.json").write_text(json.dumps({"requests": expected}))
+        self.assert_exported(self.export_case(case, f"out-{name}-{side}"))
+
+    def scores(self, case: Any, out: str) -> list[list[float]]:
+        from din_export import frameworks
+        from din_export.cli import convert
+        from din_export.description import Description
+        from din_export.evaluate import Evaluator
+        from din_export.golden import golden_cases, load_inputs
+
+        description, inputs = Description.load(str(case / "config.json")), load_inputs(str(case))
+        c = convert(
+            frameworks.identify(description), description, str(case / "weights.safetensors"), inputs.get("side_tables")
+        )
+        evaluator = Evaluator(c.model.finished(), c.model.tensors)
+        return [evaluator.scores(g).tolist() for g in golden_cases(c.model.finished(), inputs, str(case))]
+
+    def test_twins_of_every_case(self) -> None:
+        for name in case_names():
+            if name != REFUSED:
+                for side in ("pre", "post"):
+                    with self.subTest(case=name, side=side):
+                        self.twins(name, side)
+
+
+def cut(values: list[Any], keep: int, side: str) -> list[Any]:
+    return values[-keep:] if side == "pre" else values[:keep]
+
+
+if __name__ == "__main__":
+    unittest.main()
