@@ -1,6 +1,7 @@
 #include "server/scoring_service.h"
 
 #include <chrono>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -36,7 +37,15 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
     if (absl::Status status = service_.pool.Submit(this); !status.ok()) End(status);
   }
 
-  void Run(ScoringMemory& memory) final { End(Answer(memory)); }
+  void Run(ScoringMemory& memory) final {
+    absl::Status status;
+    try {
+      status = Answer(memory);
+    } catch (const std::bad_alloc&) {  // one request's misfortune, not the server's end
+      status = absl::ResourceExhaustedError("memory: not enough for this request");
+    }
+    End(status);
+  }
   void Refuse(const absl::Status& status) final { End(status); }
 
  protected:

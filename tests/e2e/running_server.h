@@ -42,7 +42,7 @@ class RunningServer {
 
   const std::string& address() const { return address_; }
   std::string Log() const { return program_.Errors(); }
-  // False when the log has no such text within ten seconds.
+  // False when the log has no such text within a minute.
   bool LogSays(const std::string& text) const;
   void Signal(int signal);
   int Wait() { return program_.Wait(); }
@@ -54,7 +54,7 @@ class RunningServer {
   std::string address_;
 };
 
-// Asks again and again, for at most ten seconds.
+// Asks again and again, for at most a minute.
 bool Eventually(const std::function<bool()>& condition);
 
 // A golden request on the wire.

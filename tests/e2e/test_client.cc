@@ -133,7 +133,7 @@ absl::StatusOr<std::string> TestClient::Health(const std::string& service) {
 
 std::unique_ptr<HealthWatch> TestClient::WatchHealth(const std::string& service) {
   auto watch = std::make_unique<HealthWatch::Impl>();
-  SetTimeout(watch->context, std::chrono::seconds(10));
+  SetTimeout(watch->context, std::chrono::seconds(60));
   StringValue request;
   request.set_value(service);
   const RpcMethod method("/grpc.health.v1.Health/Watch", RpcMethod::SERVER_STREAMING);

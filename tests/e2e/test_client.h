@@ -34,7 +34,7 @@ class HealthWatch {
   explicit HealthWatch(std::unique_ptr<Impl> impl);
   ~HealthWatch();
 
-  // The next status ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"), at most ten seconds away; nothing at the end.
+  // The next status ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"), at most a minute away; nothing at the end.
   std::optional<std::string> Next();
 
  private:
