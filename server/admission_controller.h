@@ -19,8 +19,7 @@ class Ticket {
  public:
   Ticket() = default;  // holds no place
   ~Ticket() { Release(); }
-  Ticket(Ticket&& other) noexcept
-      : controller_(std::exchange(other.controller_, nullptr)), started_(other.started_) {}
+  Ticket(Ticket&& other) noexcept : controller_(std::exchange(other.controller_, nullptr)), started_(other.started_) {}
   Ticket& operator=(Ticket&& other) noexcept {
     std::swap(controller_, other.controller_);
     std::swap(started_, other.started_);

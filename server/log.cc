@@ -74,7 +74,8 @@ std::string FormatLogLine(LogFormat format, std::string_view time, LogLevel leve
   add("time", time, json);
   add("level", Name(level), json);
   add("event", event, true);
-  for (const LogField& field : fields) add(field.name, field.value, !field.is_number && (json || NeedsQuotes(field.value)));
+  for (const LogField& field : fields)
+    add(field.name, field.value, !field.is_number && (json || NeedsQuotes(field.value)));
   return json ? "{" + line + "}" : line;
 }
 

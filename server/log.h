@@ -24,8 +24,8 @@ struct LogField {
   LogField(std::string_view name, const std::string& value) : LogField(name, std::string_view(value)) {}
   LogField(std::string_view name, bool value) : name(name), value(value ? "true" : "false"), is_number(true) {}
   template <typename Number>
-    requires std::integral<Number> || std::floating_point<Number>
-  LogField(std::string_view name, Number value) : name(name), value(absl::StrCat(value)), is_number(true) {}
+  requires std::integral<Number> || std::floating_point<Number> LogField(std::string_view name, Number value)
+      : name(name), value(absl::StrCat(value)), is_number(true) {}
 
   std::string_view name;
   std::string value;
@@ -38,7 +38,7 @@ class Logger {
   struct Options {
     LogLevel level = LogLevel::kInfo;  // and above
     LogFormat format = LogFormat::kText;
-    std::FILE* stream = stderr;        // borrowed
+    std::FILE* stream = stderr;  // borrowed
   };
 
   explicit Logger(const Options& options) : options_(options) {}

@@ -40,9 +40,9 @@ void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse&
 absl::Status WhyNotLive(const ModelStatus& model) {
   return absl::NotFoundError(absl::StrCat(
       "model: ", Quote(model.name), " is not live: ",
-      model.refused_version != 0 ? absl::StrCat("version ", model.refused_version, " was refused: ",
-                                                std::string(model.refused.message()))
-                                 : absl::StrCat(Name(model.state()))));
+      model.refused_version != 0
+          ? absl::StrCat("version ", model.refused_version, " was refused: ", std::string(model.refused.message()))
+          : absl::StrCat(Name(model.state()))));
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace din {
 
-// The name with the smallest edit distance to `wanted` (Levenshtein), "" when all differ in more than half of it and one
-// letter (two letters that changed places are two edits).
+// The name with the smallest edit distance to `wanted` (Levenshtein); "" when all differ in more than half of it and
+// one letter more.
 std::string_view NearestName(std::string_view wanted, std::span<const std::string_view> names);
 
 // `; did you mean "threads"?`, or nothing.

@@ -35,8 +35,8 @@ absl::Status CheckNames(const v1::ScoreRequest& request, size_t candidates) {
   }
   const auto check = [&](const char* field, int sent) {
     if (sent == 0 || static_cast<size_t>(sent) == candidates) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(field, ": ", sent, " sent, expected ", candidates,
-                                                   ", one for each candidate, or none"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": ", sent, " sent, expected ", candidates, ", one for each candidate, or none"));
   };
   DIN_RETURN_IF_ERROR(check("candidate_ids", request.candidate_ids_size()));
   return check("candidate_keys", request.candidate_keys_size());
@@ -78,7 +78,8 @@ absl::Status DecodeScoreRequest(const v1::ScoreRequest& request, const DinModel&
 absl::Status CheckScores(std::span<const float> scores) {
   const auto bad = std::find_if_not(scores.begin(), scores.end(), [](float s) { return s >= 0.0f && s <= 1.0f; });
   if (bad == scores.end()) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("score of candidate ", bad - scores.begin(), ": ", *bad, " is not in [0, 1]"));
+  return absl::InternalError(
+      absl::StrCat("score of candidate ", bad - scores.begin(), ": ", *bad, " is not in [0, 1]"));
 }
 
 // The bits of floats that are not negative ascend with their values. So one integer holds what is compared: the score,

@@ -14,8 +14,8 @@
 namespace din {
 
 // A handler runs on one of gRPC's few shared threads, so it does no work: it takes a ticket and queues the request. A
-// scoring thread does the rest and finishes the call (DESIGN.md, "One request, seven stops"). GetModelMetadata answers at
-// once, so that an operator can see what is live while requests are being shed: it copies one message.
+// scoring thread does the rest and finishes the call (DESIGN.md, "One request, seven stops"). GetModelMetadata answers
+// at once, so that an operator can see what is live while requests are being shed: it copies one message.
 class ScoringService final : public v1::ScoringService::CallbackService {
  public:
   struct Options {

@@ -105,8 +105,10 @@ class Process {
     const bool finished = server_->Drain(hurried ? std::chrono::milliseconds(0) : config_.drain_timeout);
     watcher_.Stop();
     if (!config_.port_file.empty()) unlink(config_.port_file.c_str());
-    if (finished) log_.Info("stopped");
-    else log_.Warning("stopped with requests in flight", {{"drain_timeout_ms", config_.drain_timeout.count()}});
+    if (finished)
+      log_.Info("stopped");
+    else
+      log_.Warning("stopped with requests in flight", {{"drain_timeout_ms", config_.drain_timeout.count()}});
     return finished;
   }
 

@@ -52,8 +52,8 @@ void SetBounds(const Server::Options& options, grpc::ServerBuilder& builder) {
 }
 
 // gRPC 1.51 has a few threads that poll connections and run callbacks. Each of them, after a second without a callback,
-// sleeps for 100 ms and looks at nothing, and when all do, the next request waits for them. A call to ourselves every now
-// and then (20 us of CPU) keeps one awake.
+// sleeps for 100 ms and looks at nothing, and when all do, the next request waits for them. A call to ourselves now and
+// then (20 us of CPU) keeps one awake.
 class KeepAwake {
  public:
   explicit KeepAwake(grpc::Server& server) : stub_(server.InProcessChannel({})), thread_([this] { Run(); }) {}
@@ -178,8 +178,10 @@ void Server::BeginDrain() { impl_->grpc->GetHealthCheckService()->Shutdown(); }
 bool Server::Impl::WaitUntilQuiet(std::chrono::steady_clock::time_point end) const {
   auto quiet_since = std::chrono::steady_clock::now();
   for (auto now = quiet_since; now < end; now = std::chrono::steady_clock::now()) {
-    if (service.calls() > 0) quiet_since = now;
-    else if (now - quiet_since >= kQuiet) return true;
+    if (service.calls() > 0)
+      quiet_since = now;
+    else if (now - quiet_since >= kQuiet)
+      return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   return service.calls() == 0;

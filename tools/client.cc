@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "model_loader/quote.h"
 #include "proto/scoring.grpc.pb.h"
-#include "server/config.h"
+#include "server/units.h"
 
 namespace din {
 
@@ -45,8 +45,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const Arguments& argument
   impl->address = arguments.Get("server").value_or(from_environment != nullptr ? from_environment : "127.0.0.1:8500");
   if (const std::optional<std::string> text = arguments.Get("timeout")) {
     const std::optional<std::chrono::milliseconds> timeout = ParseDuration(*text);
-    if (!timeout || timeout->count() == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("--timeout: ", Quote(*text), ", expected 500ms, 5s, 1m, …"));
+    if (!timeout || timeout->count() == 0 || *timeout > std::chrono::hours(24)) {
+      return absl::InvalidArgumentError(absl::StrCat("--timeout: ", Quote(*text), ", expected 500ms, 5s, 1m, …, at most 24h"));
     }
     impl->timeout = *timeout;
   }

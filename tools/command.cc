@@ -99,15 +99,14 @@ absl::StatusOr<Arguments> ParseArguments(const Command& command, std::span<const
     out.options[option->name] = std::move(value);
   }
   if (out.Has("help") || out.positional.size() == command.positional) return out;
-  return absl::InvalidArgumentError(
-      absl::StrCat(out.positional.size(), " arguments, expected ", command.positional,
-                   command.positional == 0 ? "" : absl::StrCat(": ", command.arguments)));
+  return absl::InvalidArgumentError(absl::StrCat(out.positional.size(), " arguments, expected ", command.positional,
+                                                 command.positional == 0 ? "" : absl::StrCat(": ", command.arguments)));
 }
 
 std::string HelpText(const Command& command) {
-  std::string out = absl::StrFormat("dinctl %s%s%s [option...]\n\n%s\n\n%s\nOptions\n", command.name,
-                                    *command.arguments == '\0' ? "" : " ", command.arguments, command.summary,
-                                    command.details);
+  std::string out =
+      absl::StrFormat("dinctl %s%s%s [option...]\n\n%s\n\n%s\nOptions\n", command.name,
+                      *command.arguments == '\0' ? "" : " ", command.arguments, command.summary, command.details);
   for (const CommandOption& option : OptionsOf(command)) {
     const std::string flag = absl::StrCat("--", option.name, option.argument == nullptr ? "" : " ",
                                           option.argument == nullptr ? "" : option.argument);

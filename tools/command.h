@@ -16,7 +16,7 @@ namespace din {
 
 enum ExitCode {
   kExitOk = 0,
-  kExitFailed = 1,       // refused, not verified, not found
+  kExitFailed = 1,  // refused, not verified, not found
   kExitUsage = 2,
   kExitUnreachable = 3,  // no answer from the server
 };

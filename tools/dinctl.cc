@@ -72,6 +72,6 @@ int main(int argc, char** argv) {
   if (name.empty()) return UsageError("no command (dinctl --help)");
   std::vector<std::string_view> names;
   for (const din::Command& c : commands) names.emplace_back(c.name);
-  return UsageError(absl::StrCat("unknown command \"", std::string(name), "\"", din::DidYouMean(name, names),
-                                 " (dinctl --help)"));
+  return UsageError(
+      absl::StrCat("unknown command \"", std::string(name), "\"", din::DidYouMean(name, names), " (dinctl --help)"));
 }

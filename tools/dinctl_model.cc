@@ -95,12 +95,15 @@ absl::StatusOr<int> Metadata(const Arguments& arguments) {
   if (model->model().empty()) {
     std::string names;
     for (const std::string& name : model->models()) absl::StrAppend(&names, names.empty() ? "" : ", ", Printable(name));
-    return Fail("metadata", absl::InvalidArgumentError(absl::StrCat(
-                                "--model: not given, and not exactly one is served: ", names)));
+    return Fail("metadata",
+                absl::InvalidArgumentError(absl::StrCat("--model: not given, and not exactly one is served: ", names)));
   }
-  if (arguments.Has("example")) std::fputs(FormatJsonPretty(ExampleRequest(*model)).c_str(), stdout);
-  else if (arguments.Has("json")) std::fputs(FormatJsonPretty(*model).c_str(), stdout);
-  else PrintMetadata(*model);
+  if (arguments.Has("example"))
+    std::fputs(FormatJsonPretty(ExampleRequest(*model)).c_str(), stdout);
+  else if (arguments.Has("json"))
+    std::fputs(FormatJsonPretty(*model).c_str(), stdout);
+  else
+    PrintMetadata(*model);
   return kExitOk;
 }
 
@@ -165,12 +168,14 @@ absl::StatusOr<int> Status(const Arguments& arguments) {
     v1::GetModelMetadataRequest request;
     request.set_model(name);
     const absl::StatusOr<std::string> health = client->Health(name);
-    rows.push_back({name, health.ok() ? *health : std::string(health.status().message()),
-                    client->GetModelMetadata(request)});
+    rows.push_back(
+        {name, health.ok() ? *health : std::string(health.status().message()), client->GetModelMetadata(request)});
     all_serve = all_serve && rows.back().health == "SERVING";
   }
-  if (arguments.Has("json")) PrintStatusJson(*server, rows);
-  else PrintStatus(client->address(), *server, rows);
+  if (arguments.Has("json"))
+    PrintStatusJson(*server, rows);
+  else
+    PrintStatus(client->address(), *server, rows);
   return all_serve ? kExitOk : kExitFailed;
 }
 

@@ -94,15 +94,17 @@ absl::StatusOr<int> Score(const Arguments& arguments) {
   if (!arguments.Has("json")) request->set_labels(true);
   const absl::StatusOr<v1::ScoreResponse> response = client->Score(*request);
   if (!response.ok()) return Fail("score", response.status());
-  if (arguments.Has("json")) std::fputs(FormatJsonPretty(*response).c_str(), stdout);
-  else PrintRanking(*request, *response);
+  if (arguments.Has("json"))
+    std::fputs(FormatJsonPretty(*response).c_str(), stdout);
+  else
+    PrintRanking(*request, *response);
   return kExitOk;
 }
 
 // --- explain ---------------------------------------------------------------------------------------------------------
 
 struct Behaviours {
-  const v1::Sequence* sent = nullptr;                              // nullptr: not in the request
+  const v1::Sequence* sent = nullptr;                           // nullptr: not in the request
   const v1::ExplainResponse::SequenceLabels* labels = nullptr;  // nullptr: no labels
 
   std::string Name(size_t position) const {
@@ -140,7 +142,8 @@ void PrintWeights(const v1::ExplainResponse::Weights& weights, const Behaviours&
   std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return size(a) > size(b); });
   const double largest = order.empty() ? 0 : size(order[0]);
   order.resize(std::min(order.size(), most));
-  Table table({{"  weight", Align::kRight}, {"", Align::kLeft}, {"position", Align::kRight}, {"behaviour", Align::kLeft}});
+  Table table(
+      {{"  weight", Align::kRight}, {"", Align::kLeft}, {"position", Align::kRight}, {"behaviour", Align::kLeft}});
   for (const uint32_t p : order) {
     const float weight = weights.weights(static_cast<int>(p));
     table.Add({absl::StrFormat("%+.6f", weight), Bar(weight, largest, kBarWidth), absl::StrCat(p), behaviours.Name(p)});
@@ -178,8 +181,10 @@ absl::StatusOr<int> Explain(const Arguments& arguments) {
   request.mutable_candidates()->Add(candidates.begin(), candidates.end());
   const absl::StatusOr<v1::ExplainResponse> response = client->Explain(request);
   if (!response.ok()) return Fail("explain", response.status());
-  if (arguments.Has("json")) std::fputs(FormatJsonPretty(*response).c_str(), stdout);
-  else PrintExplanation(request, *response, most);
+  if (arguments.Has("json"))
+    std::fputs(FormatJsonPretty(*response).c_str(), stdout);
+  else
+    PrintExplanation(request, *response, most);
   return kExitOk;
 }
 
@@ -194,7 +199,8 @@ std::vector<Command> ScoreCommands() {
                   "\n"
                   "  {\"model\": \"movielens\",\n"
                   "   \"features\": [{\"name\": \"user_id\", \"ids\": [42]}],\n"
-                  "   \"sequences\": [{\"name\": \"hist\", \"columns\": [{\"name\": \"hist_item\", \"ids\": [1, 50, 260]}]}],\n"
+                  "   \"sequences\": [{\"name\": \"hist\",\n"
+                  "                  \"columns\": [{\"name\": \"hist_item\", \"ids\": [1, 50, 260]}]}],\n"
                   "   \"candidates\": [{\"name\": \"item\", \"ids\": [318, 1196]}]}\n"
                   "\n"
                   "  dinctl score request.json --top 10\n"
@@ -207,8 +213,8 @@ std::vector<Command> ScoreCommands() {
       {.name = "explain",
        .arguments = "REQUEST",
        .summary = "show which behaviours speak for a candidate",
-       .details = "Scores REQUEST (see dinctl score --help) and shows, for the best candidate or those asked for, how much\n"
-                  "weight the model's attention gave each behaviour.\n"
+       .details = "Scores REQUEST (see dinctl score --help) and shows, for the best candidate or those asked for, how\n"
+                  "much weight the model's attention gave each behaviour.\n"
                   "\n"
                   "  dinctl explain request.json --candidates 0,3 --behaviours 5\n",
        .positional = 1,

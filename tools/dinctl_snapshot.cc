@@ -101,8 +101,9 @@ void PrintFeatures(const v1::ModelSpec& spec) {
     const std::string scope =
         f.scope() == v1::SEQUENCE ? absl::StrCat("SEQUENCE ", Printable(f.sequence())) : v1::Scope_Name(f.scope());
     const std::string kind = f.kind() == v1::DENSE ? absl::StrCat("DENSE ", f.width()) : v1::FeatureKind_Name(f.kind());
-    features.Add({Printable(f.name()), scope, kind, Printable(f.id_map()),
-                  f.has_side() ? absl::StrCat(Printable(f.side().side_table()), " by ", Printable(f.side().key())) : ""});
+    features.Add(
+        {Printable(f.name()), scope, kind, Printable(f.id_map()),
+         f.has_side() ? absl::StrCat(Printable(f.side().side_table()), " by ", Printable(f.side().key())) : ""});
   }
   std::printf("\n%s", features.Text().c_str());
 }
@@ -165,8 +166,10 @@ absl::StatusOr<int> Seal(const Arguments& arguments) {
   }
   const absl::StatusOr<Manifest> manifest = ReadManifest(directory, {});
   if (!manifest.ok()) return Fail(directory, manifest.status());
-  if (arguments.Has("json")) std::printf("{\"digest\": \"%s\"}\n", manifest->digest.c_str());
-  else std::printf("sealed %zu files, digest %s\n", manifest->files.size(), manifest->digest.c_str());
+  if (arguments.Has("json"))
+    std::printf("{\"digest\": \"%s\"}\n", manifest->digest.c_str());
+  else
+    std::printf("sealed %zu files, digest %s\n", manifest->files.size(), manifest->digest.c_str());
   return kExitOk;
 }
 
@@ -177,10 +180,11 @@ std::vector<Command> SnapshotCommands() {
       {.name = "verify",
        .arguments = "DIR",
        .summary = "check a snapshot as the server would, on every instruction set of this CPU",
-       .details = "Digests, sizes, headers, spec and tensors are checked, and the golden cases must give their scores.\n"
-                  "Exits 0 only when all of it holds.\n"
-                  "\n"
-                  "  dinctl verify models/movielens/3\n",
+       .details =
+           "Digests, sizes, headers, spec and tensors are checked, and the golden cases must give their scores.\n"
+           "Exits 0 only when all of it holds.\n"
+           "\n"
+           "  dinctl verify models/movielens/3\n",
        .positional = 1,
        .uses_server = false,
        .options = {},

@@ -47,8 +47,10 @@ std::string Printable(std::string_view text, size_t most) {
   for (const char c : text) {
     if (StartsCharacter(c) && ++characters > most) return out + "…";
     const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) absl::StrAppendFormat(&out, "\\x%02x", static_cast<unsigned>(byte));
-    else out += c;
+    if (byte < 0x20 || byte == 0x7f)
+      absl::StrAppendFormat(&out, "\\x%02x", static_cast<unsigned>(byte));
+    else
+      out += c;
   }
   return out;
 }

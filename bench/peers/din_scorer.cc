@@ -32,17 +32,17 @@ v1::GoldenCase AsColumns(const v1::ModelSpec& spec, const PeerRequest& request) 
 
 class DinScorer final : public Scorer {
  public:
-  DinScorer(const testing::RawModel& raw, const DinModel& model) : raw_(raw), model_(model) {}
+  explicit DinScorer(const DinModel& model) : model_(model) {}
 
   void Add(const PeerRequest& request) override {
-    requests_.push_back(testing::DecodeOrDie(model_.decoder(), AsColumns(raw_.spec, request)));
+    requests_.push_back(testing::DecodeOrDie(model_.decoder(), AsColumns(model_.spec(), request)));
   }
+  void Clear() override { requests_.clear(); }
   void Score(size_t request, std::span<float> scores) override {
     model_.Score(requests_[request], workspace_, scores);
   }
 
  private:
-  const testing::RawModel& raw_;
   const DinModel& model_;
   std::vector<ScoringInput> requests_;
   Workspace workspace_;
@@ -61,8 +61,8 @@ std::vector<float> Embed(const std::vector<PeerTable>& tables, const std::vector
   return out;
 }
 
-std::unique_ptr<Scorer> MakeDinScorer(const testing::RawModel& raw, const DinModel& model) {
-  return std::make_unique<DinScorer>(raw, model);
+std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model) {
+  return std::make_unique<DinScorer>(model);
 }
 
 }  // namespace din::peers

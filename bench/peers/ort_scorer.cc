@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/peers/scorer.h"
+#include "tests/model/raw_model.h"
 
 namespace din::peers {
 namespace {
@@ -49,9 +50,7 @@ class OrtScorer final : public Scorer {
     Check(Api().SessionGetOutputName(session_, 0, allocator, &output_name_));
   }
   ~OrtScorer() override {
-    for (const Kept& kept : requests_) {
-      for (OrtValue* value : kept.values) Api().ReleaseValue(value);
-    }
+    Clear();
     OrtAllocator* allocator = nullptr;
     Check(Api().GetAllocatorWithDefaultOptions(&allocator));
     Check(Api().AllocatorFree(allocator, output_name_));
@@ -81,6 +80,13 @@ class OrtScorer final : public Scorer {
     for (size_t f = 0; f < model_.user.size(); ++f) {
       Keep(absl::StrCat("user", f), std::vector<int64_t>{request.user_rows[f]}, {1}, kept, kept.rows);
     }
+  }
+
+  void Clear() final {
+    for (const Kept& kept : requests_) {
+      for (OrtValue* value : kept.values) Api().ReleaseValue(value);
+    }
+    requests_.clear();
   }
 
   void Score(size_t request, std::span<float> scores) override {

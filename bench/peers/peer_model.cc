@@ -3,15 +3,16 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "tests/model/raw_model.h"
 
 namespace din::peers {
 namespace {
 
 using Activation = PeerLayer::Activation;
 
-std::span<const float> Floats(const testing::RawModel& raw, const std::string& name) {
-  const auto tensor = raw.tensors.find(name);
-  if (tensor == raw.tensors.end() || tensor->second.type != DataType::kF32) {
+std::span<const float> Floats(const TensorMap& tensors, const std::string& name) {
+  const auto tensor = tensors.find(name);
+  if (tensor == tensors.end() || tensor->second.type != DataType::kF32) {
     testing::Die(absl::StrCat("peers: no F32 tensor \"", name, "\""));
   }
   return {reinterpret_cast<const float*>(tensor->second.data), tensor->second.bytes / sizeof(float)};
@@ -22,36 +23,36 @@ std::vector<float> Copy(std::span<const float> values, size_t count) {
   return {values.begin(), values.end()};
 }
 
-PeerLayer Linear(const testing::RawModel& raw, const std::string& prefix, int64_t in) {
+PeerLayer Linear(const TensorMap& tensors, const std::string& prefix, int64_t in) {
   PeerLayer layer{.in = in};
-  const auto w = Floats(raw, prefix + ".w");
+  const auto w = Floats(tensors, prefix + ".w");
   layer.out = static_cast<int64_t>(w.size()) / in;
   layer.w.assign(w.begin(), w.end());
-  layer.b = Copy(Floats(raw, prefix + ".b"), layer.out);
+  layer.b = Copy(Floats(tensors, prefix + ".b"), layer.out);
   return layer;
 }
 
-PeerLayer HiddenLayer(const testing::RawModel& raw, const std::string& prefix, int64_t in, const v1::Layer& spec) {
-  PeerLayer layer = Linear(raw, prefix, in);
+PeerLayer HiddenLayer(const TensorMap& tensors, const std::string& prefix, int64_t in, const v1::Layer& spec) {
+  PeerLayer layer = Linear(tensors, prefix, in);
   layer.activation = Activation::kSigmoid;
   if (spec.activation().kind() != v1::Activation::DICE) return layer;
   layer.activation = Activation::kDice;
-  layer.mean = Copy(Floats(raw, prefix + ".act.mean"), layer.out);
-  layer.var = Copy(Floats(raw, prefix + ".act.var"), layer.out);
-  layer.alpha = Copy(Floats(raw, prefix + ".act.alpha"), layer.out);
+  layer.mean = Copy(Floats(tensors, prefix + ".act.mean"), layer.out);
+  layer.var = Copy(Floats(tensors, prefix + ".act.var"), layer.out);
+  layer.alpha = Copy(Floats(tensors, prefix + ".act.alpha"), layer.out);
   layer.eps = spec.activation().dice().eps();
   return layer;
 }
 
 template <typename Layers>
-std::vector<PeerLayer> Stack(const testing::RawModel& raw, const std::string& prefix, const std::string& head,
+std::vector<PeerLayer> Stack(const TensorMap& tensors, const std::string& prefix, const std::string& head,
                              int64_t in, const Layers& specs) {
   std::vector<PeerLayer> layers;
   for (int l = 0; l < specs.size(); ++l) {
-    layers.push_back(HiddenLayer(raw, absl::StrCat(prefix, ".l", l), in, specs[l]));
+    layers.push_back(HiddenLayer(tensors, absl::StrCat(prefix, ".l", l), in, specs[l]));
     in = layers.back().out;
   }
-  layers.push_back(Linear(raw, head, in));
+  layers.push_back(Linear(tensors, head, in));
   return layers;
 }
 
@@ -61,30 +62,45 @@ int64_t Width(const std::vector<PeerTable>& tables) {
 
 }  // namespace
 
-PeerModel MakePeerModel(const testing::RawModel& raw) {
+PeerModel MakePeerModel(const v1::ModelSpec& spec, const TensorMap& tensors) {
   PeerModel model;
-  for (const v1::Feature& feature : raw.spec.features()) {
+  for (const v1::Feature& feature : spec.features()) {
     if (feature.scope() == v1::SEQUENCE) continue;
-    for (const v1::Table& table : raw.spec.tables()) {
+    for (const v1::Table& table : spec.tables()) {
       if (table.name() != feature.name()) continue;
       auto& tables = feature.scope() == v1::USER ? model.user : model.fields;
-      tables.push_back({table.rows(), table.dim(), Floats(raw, "table." + table.name())});
+      tables.push_back({table.rows(), table.dim(), Floats(tensors, "table." + table.name())});
     }
   }
   model.width = Width(model.fields);
   model.user_width = Width(model.user);
   model.product = model.user.empty();
-  model.attention = Stack(raw, "att0", "att0.out", 4 * model.width, raw.spec.attentions(0).layers());
+  model.attention = Stack(tensors, "att0", "att0.out", 4 * model.width, spec.attentions(0).layers());
   const int64_t inputs = 2 * model.width + (model.product ? model.width : model.user_width);
-  if (raw.spec.tower().has_in_bn()) {
-    model.bn_gamma = Copy(Floats(raw, "tower.in_bn.gamma"), inputs);
-    model.bn_beta = Copy(Floats(raw, "tower.in_bn.beta"), inputs);
-    model.bn_mean = Copy(Floats(raw, "tower.in_bn.mean"), inputs);
-    model.bn_var = Copy(Floats(raw, "tower.in_bn.var"), inputs);
-    model.bn_eps = raw.spec.tower().in_bn().eps();
+  if (spec.tower().has_in_bn()) {
+    model.bn_gamma = Copy(Floats(tensors, "tower.in_bn.gamma"), inputs);
+    model.bn_beta = Copy(Floats(tensors, "tower.in_bn.beta"), inputs);
+    model.bn_mean = Copy(Floats(tensors, "tower.in_bn.mean"), inputs);
+    model.bn_var = Copy(Floats(tensors, "tower.in_bn.var"), inputs);
+    model.bn_eps = spec.tower().in_bn().eps();
   }
-  model.tower = Stack(raw, "tower", "head", inputs, raw.spec.tower().layers());
+  model.tower = Stack(tensors, "tower", "head", inputs, spec.tower().layers());
   return model;
+}
+
+PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input) {
+  PeerRequest request;
+  request.candidates = input.candidates;
+  for (int f = 0; f < spec.features_size(); ++f) {
+    const std::vector<uint32_t>& rows = input.columns[f].rows;
+    switch (spec.features(f).scope()) {
+      case v1::CANDIDATE: request.candidate_rows.emplace_back(rows.begin(), rows.end()); break;
+      case v1::SEQUENCE: request.behaviour_rows.emplace_back(rows.begin(), rows.end()); break;
+      default: request.user_rows.push_back(rows[0]); break;
+    }
+  }
+  request.behaviours = request.behaviour_rows.front().size();
+  return request;
 }
 
 }  // namespace din::peers

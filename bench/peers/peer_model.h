@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "tests/model/raw_model.h"
+#include "model/input.h"
+#include "model/tensor.h"
+#include "proto/model_spec.pb.h"
 
 namespace din::peers {
 
@@ -27,7 +29,7 @@ struct PeerLayer {
 struct PeerTable {
   int64_t rows = 0;
   int64_t dim = 0;
-  std::span<const float> values;  // borrowed from the RawModel
+  std::span<const float> values;  // borrowed from the tensors
 };
 
 // Attention over [q, k, q - k, q * k], the weights not normalised; then the tower over [interest, q], followed by
@@ -45,8 +47,8 @@ struct PeerModel {
   std::vector<PeerLayer> tower;  // the last has one output; the score is its sigmoid
 };
 
-// `raw` is PaperModel() or CompactModel() and must outlive the result.
-PeerModel MakePeerModel(const testing::RawModel& raw);
+// Of PaperModel() or CompactModel(), whose tensors must outlive the result. Ends the program for anything else.
+PeerModel MakePeerModel(const v1::ModelSpec& spec, const TensorMap& tensors);
 
 // Rows of the tables: what is left of a request when its ids have been looked up.
 struct PeerRequest {
@@ -56,5 +58,8 @@ struct PeerRequest {
   std::vector<std::vector<int64_t>> behaviour_rows;  // [field][behaviour]
   std::vector<int64_t> user_rows;                    // [user field]
 };
+
+// `input` is decoded for a model of that spec; every id in it is known.
+PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input);
 
 }  // namespace din::peers

@@ -61,7 +61,7 @@ struct Bed {
     testing::BenchModelOptions options;
     if (shape.inputs == Inputs::kRows) options.item_rows = 1'000'000, options.category_rows = 10'000;
     raw = shape.paper ? testing::PaperModel(options) : testing::CompactModel(options);
-    peer = MakePeerModel(raw);
+    peer = MakePeerModel(raw.spec, raw.tensors);
     ours = OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet()));
   }
 };
@@ -134,7 +134,7 @@ std::vector<Contestant> Contestants(const Bed& bed, const Shape& shape, const Se
   const std::vector<PeerRequest> requests = DrawRequests(bed.peer, shape);
   const ScorerOptions options{.inputs = shape.inputs, .threads = settings.threads};
   std::vector<Contestant> all;
-  all.emplace_back(MakeDinScorer(bed.raw, *bed.ours), requests);
+  all.emplace_back(MakeDinScorer(*bed.ours), requests);
   for (const Form form : {Form::kTiled, Form::kSplit, Form::kPerCandidate}) {
     all.emplace_back(MakeOrtScorer(bed.peer, form, options), requests);
   }

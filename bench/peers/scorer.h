@@ -1,9 +1,11 @@
 // A contestant: something that turns a request of rows into scores.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
+#include <vector>
 
 #include "bench/peers/onnx_export.h"
 #include "bench/peers/peer_model.h"
@@ -17,6 +19,7 @@ class Scorer {
   virtual ~Scorer() = default;
   // Keeps the request as a client would send it (tiled, embedded): not what is timed. Requests count from 0.
   virtual void Add(const PeerRequest& request) = 0;
+  virtual void Clear() = 0;  // forgets the requests
   // One score per candidate of the request.
   virtual void Score(size_t request, std::span<float> scores) = 0;
 };
@@ -29,8 +32,8 @@ struct ScorerOptions {
 std::unique_ptr<Scorer> MakeOrtScorer(const PeerModel& model, Form form, const ScorerOptions& options);
 // TorchScript, frozen; the tiled form, which is what torch users export.
 std::unique_ptr<Scorer> MakeTorchScorer(const PeerModel& model, const ScorerOptions& options);
-// Ours: `raw` and `model` must outlive it. Always looks its rows up, on one thread.
-std::unique_ptr<Scorer> MakeDinScorer(const testing::RawModel& raw, const DinModel& model);
+// Ours; `model` must outlive it. Always looks its rows up, on one thread.
+std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model);
 
 // The embeddings of rows, field after field: [rows, width].
 std::vector<float> Embed(const std::vector<PeerTable>& tables, const std::vector<std::vector<int64_t>>& rows);

@@ -131,6 +131,8 @@ class TorchScorer final : public Scorer {
     for (const int64_t row : request.user_rows) arguments.emplace_back(Rows({row}));
   }
 
+  void Clear() override { requests_.clear(); }
+
   void Score(size_t request, std::span<float> scores) override {
     if (at::get_num_threads() != options_.threads) at::set_num_threads(options_.threads);
     const c10::InferenceMode no_gradients;

@@ -98,9 +98,9 @@ TEST(DinctlTest, InspectShowsFilesFeaturesLayersAndTensors) {
   const Finished inspected = Dinctl({"inspect", GoldenDirectory("fuxictr_a_dice_nosoftmax")});
   EXPECT_EQ(inspected.exit_code, kOk) << inspected.errors;
   EXPECT_THAT(inspected.output,
-              AllOf(HasSubstr("golden.jsonl"), HasSubstr("SEQUENCE hist"), HasSubstr("attention att on hist: 24 DICE → 1"),
-                    HasSubstr("tower     32 RELU → 16 RELU → 1"), ContainsRegex("att0.l0.w +F32 \\[24, 80\\] +7680"),
-                    HasSubstr("4 golden cases")));
+              AllOf(HasSubstr("golden.jsonl"), HasSubstr("SEQUENCE hist"),
+                    HasSubstr("attention att on hist: 24 DICE → 1"), HasSubstr("tower     32 RELU → 16 RELU → 1"),
+                    ContainsRegex("att0.l0.w +F32 \\[24, 80\\] +7680"), HasSubstr("4 golden cases")));
   EXPECT_EQ(Dinctl({"inspect", "/none"}).exit_code, kFailed);
 }
 
@@ -150,8 +150,9 @@ RunningServer* DinctlServerTest::server_;
 TEST_F(DinctlServerTest, ScorePrintsRanksNamesLabelsAndUnknownIds) {
   const Finished scored = Ask({"score", "-"}, Request());
   EXPECT_EQ(scored.exit_code, kOk) << scored.errors;
-  EXPECT_THAT(scored.output, AllOf(HasSubstr("model shop, version 7, 4 candidates"), ContainsRegex("k-bucket +Bucket +0\\."),
-                                   ContainsRegex("k-mystery +0\\.[0-9]+ +unknown id")));
+  EXPECT_THAT(scored.output,
+              AllOf(HasSubstr("model shop, version 7, 4 candidates"), ContainsRegex("k-bucket +Bucket +0\\."),
+                    ContainsRegex("k-mystery +0\\.[0-9]+ +unknown id")));
   const Finished top = Ask({"score", "-", "--top", "1"}, Request());
   EXPECT_THAT(top.output, HasSubstr("1 candidates ranked"));
 }

@@ -16,11 +16,11 @@
 namespace din {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 Finished Server(const std::vector<std::string>& flags, const std::vector<std::string>& environment = {}) {
   return Run(kServerProgram, {.arguments = flags, .environment = environment});
@@ -39,7 +39,8 @@ TEST(ServerProgramTest, HelpAndVersionGoToStandardOutput) {
 TEST(ServerProgramTest, CheckConfigShowsValuesAndTheirOriginWithoutStarting) {
   const Finished checked = Server({"--check-config", "--model-root=/none"}, {"DIN_SERVER_QUEUE=9"});
   EXPECT_EQ(checked.exit_code, 0);
-  EXPECT_THAT(checked.output, AllOf(HasSubstr("/none"), HasSubstr("environment DIN_SERVER_QUEUE"), HasSubstr("default")));
+  EXPECT_THAT(checked.output,
+              AllOf(HasSubstr("/none"), HasSubstr("environment DIN_SERVER_QUEUE"), HasSubstr("default")));
   const Finished bad = Server({"--check-config", "--model-root=/none", "--queue=many"});
   EXPECT_EQ(bad.exit_code, 2);
   EXPECT_THAT(bad.errors, HasSubstr("queue (flag): \"many\""));

@@ -12,9 +12,9 @@
 namespace din {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+using ::testing::HasSubstr;
 
 // One thread and room for one: two requests are enough to fill it.
 class OverloadTest : public ::testing::Test {

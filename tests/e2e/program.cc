@@ -34,8 +34,8 @@ Program::Program(const std::string& path, const ProgramOptions& options) {
   arguments.insert(arguments.begin(), path);
   std::vector<std::string> environment = options.environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
-  const int error = posix_spawn(&pid_, path.c_str(), &actions, nullptr, Pointers(arguments).data(),
-                                Pointers(environment).data());
+  const int error =
+      posix_spawn(&pid_, path.c_str(), &actions, nullptr, Pointers(arguments).data(), Pointers(environment).data());
   posix_spawn_file_actions_destroy(&actions);
   EXPECT_EQ(error, 0) << path;
 }

@@ -13,8 +13,8 @@ namespace {
 
 std::vector<std::string> ServerFlags(const ModelRoot& root, const std::string& port_file,
                                      const std::vector<std::string>& flags) {
-  std::vector<std::string> all = {"--model-root", root.path(), "--listen", "127.0.0.1:0", "--port-file", port_file,
-                                  "--poll-interval", "20ms"};
+  std::vector<std::string> all = {"--model-root", root.path(), "--listen",        "127.0.0.1:0",
+                                  "--port-file",  port_file,   "--poll-interval", "20ms"};
   all.insert(all.end(), flags.begin(), flags.end());
   return all;
 }

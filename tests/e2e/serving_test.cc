@@ -72,8 +72,7 @@ TEST_F(ServingTest, EveryGoldenScoreComesBackOverTheWire) {
       ASSERT_TRUE(response.ok()) << name << " " << golden.id() << ": " << response.status();
       ASSERT_EQ(response->scores_size(), golden.scores_size());
       for (int rank = 0; rank < response->scores_size(); ++rank) {
-        const double error =
-            std::abs(response->scores(rank) - golden.scores(static_cast<int>(response->index(rank))));
+        const double error = std::abs(response->scores(rank) - golden.scores(static_cast<int>(response->index(rank))));
         EXPECT_LE(error, kTolerance) << name << " " << golden.id() << " candidate " << response->index(rank);
         EXPECT_LE(response->scores(rank), response->scores(std::max(rank - 1, 0)));
         largest = std::max(largest, error);
@@ -146,18 +145,23 @@ TEST_F(ServingTest, UnknownModelAndVersionAreNotFound) {
 TEST_F(ServingTest, ColumnsThatAreNotTheModelsAreRefusedByName) {
   EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(0)->set_name("usr"); }),
               HasSubstr("features.usr: no such feature; the nearest is \"user\""));
-  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features()->DeleteSubrange(0, 1); }), HasSubstr("features.user: missing"));
+  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features()->DeleteSubrange(0, 1); }),
+              HasSubstr("features.user: missing"));
   EXPECT_THAT(Refusal([](auto& r) { *r.add_features() = r.features(0); }), HasSubstr("features.user: sent twice"));
   EXPECT_THAT(Refusal([](auto& r) { *r.add_features() = r.candidates(0); }), HasSubstr("features.item"));
   EXPECT_THAT(Refusal([](auto& r) { r.mutable_sequences(0)->set_name("history"); }), HasSubstr("sequences.history"));
-  EXPECT_THAT(Refusal([](auto& r) { r.mutable_sequences()->DeleteSubrange(0, 1); }), HasSubstr("sequences.hist: missing"));
+  EXPECT_THAT(Refusal([](auto& r) { r.mutable_sequences()->DeleteSubrange(0, 1); }),
+              HasSubstr("sequences.hist: missing"));
   EXPECT_THAT(Refusal([](auto& r) { r.clear_candidates(); }), HasSubstr("candidates: 0, expected at least 1"));
 }
 
 TEST_F(ServingTest, WrongTypesAndRaggedColumnsAreRefused) {
-  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(0)->add_keys("3"); }), HasSubstr("features.user: ids and keys sent"));
-  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(0)->add_ids(4); }), HasSubstr("features.user: 2 ids, expected 1"));
-  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(1)->add_values(1); }), HasSubstr("features.age: 3 values, expected 2"));
+  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(0)->add_keys("3"); }),
+              HasSubstr("features.user: ids and keys sent"));
+  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(0)->add_ids(4); }),
+              HasSubstr("features.user: 2 ids, expected 1"));
+  EXPECT_THAT(Refusal([](auto& r) { r.mutable_features(1)->add_values(1); }),
+              HasSubstr("features.age: 3 values, expected 2"));
   EXPECT_THAT(Refusal([](auto& r) { r.mutable_sequences(0)->mutable_columns(0)->add_ids(10); }),
               HasSubstr("h_dwell: 5 rows, h_item has 6"));
   EXPECT_THAT(Refusal([](auto& r) {
@@ -241,8 +245,7 @@ TEST_F(ServingTest, ExplainRefusesWhatScoreRefusesAndForeignCandidates) {
   v1::ExplainRequest request;
   *request.mutable_request() = ShopScoreRequest();
   request.add_candidates(4);
-  EXPECT_EQ(client_->Explain(request).status(),
-            absl::InvalidArgumentError("candidates[0]: 4, but the request has 4"));
+  EXPECT_EQ(client_->Explain(request).status(), absl::InvalidArgumentError("candidates[0]: 4, but the request has 4"));
   request.mutable_request()->clear_candidates();
   EXPECT_EQ(client_->Explain(request).status().code(), absl::StatusCode::kInvalidArgument);
 }
@@ -288,8 +291,8 @@ TEST_F(ServingTest, MetadataTellsWhereTheVersionComesFrom) {
   EXPECT_EQ(client_->GetModelMetadata("ship").status().code(), absl::StatusCode::kNotFound);
 }
 
-// gRPC's threads go to sleep when there is nothing to do, and a request that came 50 ms into that sleep used to wait for
-// its end, 50 ms later, every time.
+// gRPC's threads sleep for 100 ms when there was nothing to do for a second, and a request that comes 50 ms into that
+// sleep would wait for its end, every time.
 TEST_F(ServingTest, FirstRequestAfterAPauseDoesNotWait) {
   auto fastest = std::chrono::steady_clock::duration::max();
   for (int i = 0; i < 3; ++i) {

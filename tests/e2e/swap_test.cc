@@ -43,8 +43,10 @@ TEST_F(SwapTest, PublishedVersionGoesLiveUnderLoadWithoutAFailedRequest) {
     TestClient own(server.address());
     while (!stop) {
       const auto response = own.Score(Request());
-      if (response.ok()) ++answered[response->version()];
-      else ++failed;
+      if (response.ok())
+        ++answered[response->version()];
+      else
+        ++failed;
     }
   });
   for (int64_t version = 2; version <= 6; ++version) {

@@ -1,7 +1,7 @@
 // ParseSafetensorsHeader on a whole file, and CheckFinite on the tensors that it finds: nothing lies outside the file.
 #include "model_loader/safetensors.h"
 
-#include <cstring>
+#include <algorithm>
 #include <vector>
 
 #include "tests/fuzz/fuzz.h"
@@ -14,10 +14,11 @@ void Parse(std::string_view file) {
   if (!header.ok()) return;
   FUZZ_CHECK(header->data_begin <= file.size());
   // A copy that is aligned as the reader's memory is, and exactly as long as the data.
-  const size_t data_bytes = file.size() - header->data_begin;
+  const std::string_view payload = file.substr(header->data_begin);
+  const size_t data_bytes = payload.size();
   std::vector<uint64_t> memory((data_bytes + 7) / 8);
   std::byte* const data = reinterpret_cast<std::byte*>(memory.data());
-  if (data_bytes > 0) std::memcpy(data, file.data() + header->data_begin, data_bytes);
+  std::copy(payload.begin(), payload.end(), reinterpret_cast<char*>(data));
   uint64_t covered = 0;
   for (const din::SafetensorsEntry& entry : header->entries) {
     FUZZ_CHECK(entry.begin == covered && entry.end <= data_bytes);

@@ -10,14 +10,15 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/nearest_name.h"
+#include "server/units.h"
 
 namespace din {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using std::chrono::milliseconds;
 
 class ConfigTest : public ::testing::Test {
  protected:
@@ -123,7 +124,8 @@ TEST_F(ConfigTest, ModelRootIsRequired) {
 }
 
 TEST_F(ConfigTest, ListenAddsUpWithinOneOriginAndReplacesTheOthers) {
-  const auto parsed = Parse({"--listen", "0.0.0.0:1,unix:/run/din.sock", "--listen=[::1]:2"}, {"DIN_SERVER_LISTEN=h:9"});
+  const auto parsed =
+      Parse({"--listen", "0.0.0.0:1,unix:/run/din.sock", "--listen=[::1]:2"}, {"DIN_SERVER_LISTEN=h:9"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_THAT(parsed->config.listen, ElementsAre("0.0.0.0:1", "unix:/run/din.sock", "[::1]:2"));
 }
@@ -166,7 +168,8 @@ TEST(UnitsTest, DurationsAndBytesComeBackAsTheyWere) {
     ASSERT_TRUE(ParseBytes(text)) << text;
     EXPECT_EQ(FormatBytes(*ParseBytes(text)), text);
   }
-  for (const char* text : {"", "s", "5", "-1s", "1.5s", "1 s", "99999999999999999h"}) EXPECT_FALSE(ParseDuration(text)) << text;
+  for (const char* text : {"", "s", "5", "-1s", "1.5s", "1 s", "99999999999999999h"})
+    EXPECT_FALSE(ParseDuration(text)) << text;
   for (const char* text : {"", "KiB", "1kb", "99999999999GiB"}) EXPECT_FALSE(ParseBytes(text)) << text;
 }
 

@@ -48,8 +48,7 @@ TEST_F(ExplainTest, CandidatesBeyondTheRequestTwiceOrTooManyAreRefused) {
   Score();
   request_.add_candidates(1);
   request_.add_candidates(4);
-  EXPECT_EQ(CandidatesToExplain(request_, Scored(), {}).status().message(),
-            "candidates[1]: 4, but the request has 4");
+  EXPECT_EQ(CandidatesToExplain(request_, Scored(), {}).status().message(), "candidates[1]: 4, but the request has 4");
   request_.set_candidates(1, 1);
   EXPECT_EQ(CandidatesToExplain(request_, Scored(), {}).status().message(), "candidates[1]: 1 is asked for twice");
   request_.set_candidates(1, 0);

@@ -16,15 +16,17 @@ namespace {
 constexpr char kTime[] = "2020-01-02T03:04:05.678Z";
 
 TEST(LogTest, TextQuotesOnlyWhatNeedsIt) {
-  EXPECT_EQ(FormatLogLine(LogFormat::kText, kTime, LogLevel::kInfo, "model live",
-                          {{"model", "shop"}, {"version", int64_t{7}}, {"ready", true}, {"reason", "a \"b\"\nc"}, {"none", ""}}),
+  EXPECT_EQ(FormatLogLine(
+                LogFormat::kText, kTime, LogLevel::kInfo, "model live",
+                {{"model", "shop"}, {"version", int64_t{7}}, {"ready", true}, {"reason", "a \"b\"\nc"}, {"none", ""}}),
             "time=2020-01-02T03:04:05.678Z level=info event=\"model live\" model=shop version=7 ready=true "
             "reason=\"a \\\"b\\\"\\nc\" none=\"\"");
 }
 
 TEST(LogTest, JsonLinesAreJsonWhateverTheyHold) {
-  const std::string line = FormatLogLine(LogFormat::kJson, kTime, LogLevel::kError, "refused",
-                                         {{"reason", "tab\t quote\" back\\slash \x1b[31m \x7f"}, {"bytes", 12u}, {"error", 1e-7}});
+  const std::string line =
+      FormatLogLine(LogFormat::kJson, kTime, LogLevel::kError, "refused",
+                    {{"reason", "tab\t quote\" back\\slash \x1b[31m \x7f"}, {"bytes", 12u}, {"error", 1e-7}});
   const auto parsed = nlohmann::json::parse(line);
   EXPECT_EQ(parsed["reason"], "tab\t quote\" back\\slash \x1b[31m \x7f");
   EXPECT_EQ(parsed["bytes"], 12);

@@ -49,7 +49,8 @@ TEST(RankTest, AgreesWithAStableSortForEveryTopK) {
     std::iota(expected.begin(), expected.end(), 0);
     std::stable_sort(expected.begin(), expected.end(), [&](uint32_t a, uint32_t b) { return scores[a] > scores[b]; });
     for (size_t k = 1; k <= n; ++k) {
-      EXPECT_EQ(Ranked(scores, static_cast<uint32_t>(k)), std::vector(expected.begin(), expected.begin() + static_cast<ptrdiff_t>(k)));
+      EXPECT_EQ(Ranked(scores, static_cast<uint32_t>(k)),
+                std::vector(expected.begin(), expected.begin() + static_cast<ptrdiff_t>(k)));
     }
   }
 }
@@ -57,7 +58,8 @@ TEST(RankTest, AgreesWithAStableSortForEveryTopK) {
 TEST(CheckScoresTest, WhatIsNotAProbabilityIsAnInternalError) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(CheckScores(std::vector<float>{0.0f, 0.5f, 1.0f}).ok());
-  EXPECT_EQ(CheckScores(std::vector<float>{0.5f, nan}), absl::InternalError("score of candidate 1: nan is not in [0, 1]"));
+  EXPECT_EQ(CheckScores(std::vector<float>{0.5f, nan}),
+            absl::InternalError("score of candidate 1: nan is not in [0, 1]"));
   EXPECT_EQ(CheckScores(std::vector<float>{1.5f}).code(), absl::StatusCode::kInternal);
 }
 

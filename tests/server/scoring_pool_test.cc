@@ -45,10 +45,11 @@ class TestJob : public ScoringJob {
 // Keeps one scoring thread busy until it is opened.
 class Gate {
  public:
-  Gate() : job([this](ScoringMemory&) {
-      entered_.set_value();
-      opened_.get_future().wait();
-    }) {}
+  Gate()
+      : job([this](ScoringMemory&) {
+          entered_.set_value();
+          opened_.get_future().wait();
+        }) {}
   void WaitUntilEntered() { entered_.get_future().wait(); }
   void Open() { opened_.set_value(); }
 
