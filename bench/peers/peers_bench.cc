@@ -2,6 +2,7 @@
 // one run. Every contestant's scores are held against ours (1e-5) before it is timed. Prints Markdown.
 //
 //   peers_bench [--threads N] [--rounds N] [--only PART-OF-A-SHAPE'S-NAME]
+//   peers_bench --onnx DIRECTORY      writes the paper's graphs there, for other runtimes, and stops
 //
 // Contestants take turns round by round, so that whatever else the machine does hits all of them. A figure is the
 // median over the rounds, with the half distance of the quartiles behind it.
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -34,6 +36,7 @@ struct Settings {
   int threads = 1;
   int rounds = 9;
   std::string only;  // a part of a shape's name
+  std::string onnx;  // a directory; empty: measure
 };
 
 struct Shape {
@@ -182,18 +185,34 @@ void RunShape(const Shape& shape, const Settings& settings) {
   std::fflush(stdout);
 }
 
+int WriteGraphs(const std::string& directory) {
+  const Bed bed({true, 1, 1, Inputs::kRows});
+  for (const auto& [form, name] : {std::pair{Form::kTiled, "tiled"}, {Form::kSplit, "split"}}) {
+    std::ofstream file(absl::StrCat(directory, "/paper-", name, ".onnx"), std::ios::binary);
+    file << ExportOnnx(bed.peer, form, Inputs::kRows);
+    if (!file.flush()) {
+      std::fprintf(stderr, "peers_bench: %s: cannot be written\n", directory.c_str());
+      return 1;
+    }
+  }
+  return 0;
+}
+
 int Main(int argc, char** argv) {
   Settings settings;
   for (int a = 1; a + 1 < argc; a += 2) {
     const std::string flag = argv[a];
     const bool known = (flag == "--threads" && absl::SimpleAtoi(argv[a + 1], &settings.threads)) ||
-                       (flag == "--rounds" && absl::SimpleAtoi(argv[a + 1], &settings.rounds)) || flag == "--only";
+                       (flag == "--rounds" && absl::SimpleAtoi(argv[a + 1], &settings.rounds)) || flag == "--only" ||
+                       flag == "--onnx";
     if (flag == "--only") settings.only = argv[a + 1];
+    if (flag == "--onnx") settings.onnx = argv[a + 1];
     if (!known || settings.threads < 1 || settings.rounds < 1) {
-      std::fputs("peers_bench [--threads N] [--rounds N] [--only PART-OF-A-SHAPE'S-NAME]\n", stderr);
+      std::fputs("peers_bench [--threads N] [--rounds N] [--only PART-OF-A-SHAPE'S-NAME] | --onnx DIRECTORY\n", stderr);
       return 2;
     }
   }
+  if (!settings.onnx.empty()) return WriteGraphs(settings.onnx);
   PrintHeader(settings);
   for (const Shape& shape : kShapes) {
     if (shape.Name().find(settings.only) != std::string::npos) RunShape(shape, settings);

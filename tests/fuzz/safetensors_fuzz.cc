@@ -2,6 +2,7 @@
 #include "model_loader/safetensors.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "tests/fuzz/fuzz.h"
@@ -13,10 +14,10 @@ void Parse(std::string_view file) {
   const auto header = din::ParseSafetensorsHeader(file, file.size(), {.header_bytes = 1 << 20, .tensors = 1000});
   if (!header.ok()) return;
   FUZZ_CHECK(header->data_begin <= file.size());
-  // A copy that is aligned as the reader's memory is, and exactly as long as the data.
+  // A copy that is aligned as the reader's memory is, and little longer than the data.
   const std::string_view payload = file.substr(header->data_begin);
   const size_t data_bytes = payload.size();
-  std::vector<uint64_t> memory((data_bytes + 7) / 8);
+  std::vector<uint64_t> memory(data_bytes / 8 + 1);
   std::byte* const data = reinterpret_cast<std::byte*>(memory.data());
   std::copy(payload.begin(), payload.end(), reinterpret_cast<char*>(data));
   uint64_t covered = 0;

@@ -1,0 +1,223 @@
+#include "server/settings.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/units.h"
+
+namespace din {
+namespace {
+
+template <typename Number>
+std::optional<Number> ParseNumber(std::string_view text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+SettingValue Text(std::string Config::*field) {
+  return {[field](std::string_view text, Config& config) {
+            config.*field = text;
+            return std::optional<std::string>();
+          },
+          [field](const Config& config) { return config.*field; }};
+}
+
+SettingValue Count(uint64_t Config::*field, uint64_t least, uint64_t most) {
+  return {[=](std::string_view text, Config& config) -> std::optional<std::string> {
+            const std::optional<uint64_t> number = ParseNumber<uint64_t>(text);
+            if (!number || *number < least || *number > most)
+              return absl::StrCat("a number in [", least, ", ", most, "]");
+            config.*field = *number;
+            return std::nullopt;
+          },
+          [field](const Config& config) { return absl::StrCat(config.*field); }};
+}
+
+SettingValue Bytes(uint64_t Config::*field, uint64_t least, uint64_t most) {
+  return {[=](std::string_view text, Config& config) -> std::optional<std::string> {
+            const std::optional<uint64_t> bytes = ParseBytes(text);
+            if (!bytes || *bytes < least || *bytes > most) {
+              return absl::StrCat("bytes, KiB, MiB or GiB in [", FormatBytes(least), ", ", FormatBytes(most), "]");
+            }
+            config.*field = *bytes;
+            return std::nullopt;
+          },
+          [field](const Config& config) { return FormatBytes(config.*field); }};
+}
+
+SettingValue Duration(std::chrono::milliseconds Config::*field, std::chrono::milliseconds least,
+                      std::chrono::milliseconds most) {
+  return {[=](std::string_view text, Config& config) -> std::optional<std::string> {
+            const std::optional<std::chrono::milliseconds> duration = ParseDuration(text);
+            if (!duration || *duration < least || *duration > most) {
+              return absl::StrCat("a duration (ms, s, m, h) in [", FormatDuration(least), ", ", FormatDuration(most),
+                                  "]");
+            }
+            config.*field = *duration;
+            return std::nullopt;
+          },
+          [field](const Config& config) { return FormatDuration(config.*field); }};
+}
+
+template <typename Enum>
+SettingValue Choice(Enum Config::*field, std::vector<std::pair<std::string_view, Enum>> choices) {
+  return {[=](std::string_view text, Config& config) -> std::optional<std::string> {
+            std::vector<std::string> names;
+            for (const auto& [name, value] : choices) {
+              names.emplace_back(name);
+              if (name != text) continue;
+              config.*field = value;
+              return std::nullopt;
+            }
+            return absl::StrCat("one of ", absl::StrJoin(names, ", "));
+          },
+          [=](const Config& config) {
+            for (const auto& [name, value] : choices) {
+              if (value == config.*field) return std::string(name);
+            }
+            return std::string();
+          }};
+}
+
+bool IsAddress(std::string_view text) {
+  if (text.starts_with("unix:")) return text.size() > 5;
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const bool bare_ipv6 = text.find(':') != colon && !(text.front() == '[' && text[colon - 1] == ']');
+  const std::optional<uint32_t> port = ParseNumber<uint32_t>(text.substr(colon + 1));
+  return port && *port <= 65535 && !bare_ipv6;
+}
+
+SettingValue Addresses() {
+  return {[](std::string_view text, Config& config) -> std::optional<std::string> {
+            for (const std::string_view part : SplitAt(text, ',')) {
+              const std::string address(Stripped(part));
+              if (!IsAddress(address)) return "host:port, [ipv6]:port or unix:path, several with commas";
+              config.listen.push_back(address);
+            }
+            return std::nullopt;
+          },
+          [](const Config& config) { return absl::StrJoin(config.listen, ","); }};
+}
+
+SettingValue InstructionSetValue() {
+  return {[](std::string_view text, Config& config) -> std::optional<std::string> {
+            std::vector<std::string> names = {"best"};
+            if (text == "best") {
+              config.instruction_set = std::nullopt;
+              return std::nullopt;
+            }
+            for (const InstructionSet isa : SupportedInstructionSets()) {
+              names.emplace_back(Name(isa));
+              if (text != names.back()) continue;
+              config.instruction_set = isa;
+              return std::nullopt;
+            }
+            return absl::StrCat("one of ", absl::StrJoin(names, ", "), " on this CPU");
+          },
+          [](const Config& config) {
+            return std::string(config.instruction_set ? Name(*config.instruction_set) : "best");
+          }};
+}
+
+SettingValue Threads() {
+  SettingValue value = Count(&Config::threads, 1, 1024);
+  return {[set = value.set](std::string_view text, Config& config) -> std::optional<std::string> {
+            if (text == "cores") {
+              config.threads = 0;
+              return std::nullopt;
+            }
+            std::optional<std::string> accepted = set(text, config);
+            if (accepted) *accepted += ", or cores";
+            return accepted;
+          },
+          [](const Config& config) { return config.threads == 0 ? "cores" : absl::StrCat(config.threads); }};
+}
+
+}  // namespace
+
+std::string_view Stripped(std::string_view text) {
+  const absl::string_view stripped = absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
+  return {stripped.data(), stripped.size()};
+}
+
+// At least one part.
+std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t end; (end = text.find(separator)) != std::string_view::npos; text.remove_prefix(end + 1)) {
+    parts.push_back(text.substr(0, end));
+  }
+  parts.push_back(text);
+  return parts;
+}
+
+const std::vector<SettingGroup>& SettingGroups() {
+  using std::chrono::hours;
+  using std::chrono::milliseconds;
+  static const auto* const groups = new std::vector<SettingGroup>{
+      {"Models",
+       {{"model-root", "DIR", "directory of the models: <DIR>/<model>/<version>/; required", Text(&Config::model_root)},
+        {"poll-interval", "DURATION", "how often the root is searched for new versions",
+         Duration(&Config::poll_interval, milliseconds(10), hours(1))},
+        {"ready-when", "WHEN", "health says SERVING once this many models are live: all, any, always",
+         Choice<ReadyWhen>(&Config::ready_when,
+                           {{"all", ReadyWhen::kAll}, {"any", ReadyWhen::kAny}, {"always", ReadyWhen::kAlways}})},
+        {"instruction-set", "NAME", "vector instructions of the kernels: best, baseline, avx2, avx512",
+         InstructionSetValue()}}},
+      {"Network",
+       {{"listen", "ADDRESS", "host:port, [ipv6]:port or unix:path; port 0 is any free one; repeat, or use commas",
+         Addresses(), true},
+        {"port-file", "FILE", "write the ports of the TCP listeners there, one a line, when ready to answer",
+         Text(&Config::port_file)}}},
+      {"Load",
+       {{"threads", "N", "scoring threads; cores: one per core that affinity and CPU quota leave", Threads()},
+        {"queue", "N", "requests that may wait for a thread; beyond it RESOURCE_EXHAUSTED",
+         Count(&Config::queue, 1, 1u << 20)}}},
+      {"Limits of one request (beyond them INVALID_ARGUMENT)",
+       {{"max-request-bytes", "BYTES", "size of the message; beyond it RESOURCE_EXHAUSTED",
+         Bytes(&Config::max_request_bytes, 1u << 10, 256u << 20)},
+        {"max-candidates", "N", "candidates", Count(&Config::max_candidates, 1, 1u << 20)},
+        {"max-behaviours", "N", "behaviours sent per sequence, before truncation",
+         Count(&Config::max_behaviours, 1, 1u << 20)},
+        {"max-list-ids", "N", "ids of one list column", Count(&Config::max_list_ids, 1, 1u << 24)},
+        {"max-explained", "N", "candidates that one Explain explains", Count(&Config::max_explained, 1, 4096)}}},
+      {"Shutdown (on SIGTERM; SIGINT skips the delay, a second signal skips what is being waited for)",
+       {{"drain-delay", "DURATION", "go on answering after health said NOT_SERVING, until load balancers know",
+         Duration(&Config::drain_delay, milliseconds(0), hours(1))},
+        {"drain-timeout", "DURATION", "then wait at most this long for requests in flight",
+         Duration(&Config::drain_timeout, milliseconds(0), hours(1))}}},
+      {"Log (stderr)",
+       {{"log-level", "LEVEL", "debug, info, warning, error",
+         Choice<LogLevel>(&Config::log_level, {{"debug", LogLevel::kDebug},
+                                               {"info", LogLevel::kInfo},
+                                               {"warning", LogLevel::kWarning},
+                                               {"error", LogLevel::kError}})},
+        {"log-format", "FORMAT", "text (key=value), json",
+         Choice<LogFormat>(&Config::log_format, {{"text", LogFormat::kText}, {"json", LogFormat::kJson}})}}},
+  };
+  return *groups;
+}
+
+std::vector<const Setting*> AllSettings() {
+  std::vector<const Setting*> all;
+  for (const SettingGroup& group : SettingGroups()) {
+    for (const Setting& setting : group.settings) all.push_back(&setting);
+  }
+  return all;
+}
+
+const Setting* FindSetting(std::string_view name) {
+  const std::vector<const Setting*> all = AllSettings();
+  const auto it = std::find_if(all.begin(), all.end(), [&](const Setting* s) { return s->name == name; });
+  return it == all.end() ? nullptr : *it;
+}
+
+}  // namespace din
