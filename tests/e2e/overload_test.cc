@@ -83,7 +83,14 @@ TEST_F(OverloadTest, CancelledRequestsAreNotScored) {
   std::vector<PendingScore> cancelled;
   for (int i = 0; i < 20; ++i) cancelled.push_back(client.StartScore(Heavy()));
   for (PendingScore& call : cancelled) call.Cancel();
-  for (PendingScore& call : cancelled) EXPECT_EQ(call.Wait().status().code(), absl::StatusCode::kCancelled);
+  // gRPC may deliver one of them before `running`, and one may be done before its cancellation arrives.
+  int scored = 0;
+  for (PendingScore& call : cancelled) {
+    const absl::Status status = call.Wait().status();
+    if (status.ok()) ++scored;
+    else EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+  }
+  EXPECT_LE(scored, 2);
   const auto after = steady_clock::now();
   EXPECT_TRUE(running.Wait().ok());
   EXPECT_TRUE(client.Score(ShopScoreRequest()).ok());
