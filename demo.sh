@@ -73,11 +73,12 @@ export DIN_SERVER="127.0.0.1:$(head -n 1 "$work/port")"
 "$bin/dinctl" status
 
 step "real users: what they watched, what the model ranks first, and why"
+# Trained on one negative for each positive, so these scores rank; they are not the CTR of a real audience.
 rm -rf "$work/requests"
 "$bin/din-train" demo-requests --data "$work/movielens" --out "$work/requests" --users "$users"
 for request in "$work"/requests/user-*.json; do
   printf '\n-- %s\n' "$(basename "$request" .json)"
-  "$bin/dinctl" explain "$request" --top 10
+  "$bin/dinctl" explain "$request" --top 10 --behaviours 5
 done
 
 step "a second version goes live"

@@ -153,7 +153,26 @@ void PrintWeights(const v1::ExplainResponse::Weights& weights, const Behaviours&
   if (weights.padding_weight() != 0) std::printf("  padding took part with %+.6f\n", weights.padding_weight());
 }
 
-void PrintExplanation(const v1::ExplainRequest& request, const v1::ExplainResponse& response, size_t most) {
+size_t Sent(const v1::Sequence& sequence) {
+  if (sequence.columns().empty()) return 0;
+  const v1::Column& first = sequence.columns(0);
+  return static_cast<size_t>(std::max(first.ids_size(), first.keys_size()));
+}
+
+// What the user did last, the latest first.
+void PrintRecent(const v1::ScoreRequest& request, const v1::ExplainResponse& response, size_t most) {
+  for (const v1::Sequence& sequence : request.sequences()) {
+    const size_t sent = Sent(sequence);
+    const Behaviours behaviours = BehavioursOf(request, response, sequence.name());
+    std::printf("%s: %zu behaviours%s\n", sequence.name().c_str(), sent, sent > 0 && most > 0 ? ", the latest:" : "");
+    for (size_t i = 0; i < std::min(sent, most); ++i) std::printf("  %s\n", behaviours.Name(sent - 1 - i).c_str());
+  }
+  std::puts("");
+}
+
+void PrintExplanation(const v1::ExplainRequest& request, const v1::ExplainResponse& response, size_t most,
+                      size_t recent) {
+  PrintRecent(request.request(), response, recent);
   PrintRanking(request.request(), response.response());
   for (const v1::ExplainResponse::Candidate& candidate : response.candidates()) {
     const std::string id = NameOf(request.request(), candidate.index());
@@ -169,6 +188,7 @@ void PrintExplanation(const v1::ExplainRequest& request, const v1::ExplainRespon
 absl::StatusOr<int> Explain(const Arguments& arguments) {
   DIN_ASSIGN_OR_RETURN(const uint64_t top, arguments.Number("top", 0, kMostRows));
   DIN_ASSIGN_OR_RETURN(const uint64_t most, arguments.Number("behaviours", 10, kMostRows));
+  DIN_ASSIGN_OR_RETURN(const uint64_t recent, arguments.Number("recent", 5, kMostRows));
   DIN_ASSIGN_OR_RETURN(const std::vector<uint32_t> candidates, arguments.Numbers("candidates"));
   DIN_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Create(arguments));
   const std::string& path = arguments.positional[0];
@@ -184,7 +204,7 @@ absl::StatusOr<int> Explain(const Arguments& arguments) {
   if (arguments.Has("json"))
     std::fputs(FormatJsonPretty(*response).c_str(), stdout);
   else
-    PrintExplanation(request, *response, most);
+    PrintExplanation(request, *response, most, recent);
   return kExitOk;
 }
 
@@ -221,6 +241,7 @@ std::vector<Command> ScoreCommands() {
        .uses_server = true,
        .options = {{"candidates", "I,J,…", "positions in the request [the best one]"},
                    {"behaviours", "N", "show the N weightiest [10]"},
+                   {"recent", "N", "show the N latest [5]"},
                    {"top", "N", "rank only the N best [top_k of the request, else all]"}},
        .run = Explain},
   };
