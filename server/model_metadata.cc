@@ -1,8 +1,8 @@
 #include "server/model_metadata.h"
 
+#include <chrono>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
@@ -37,6 +37,19 @@ void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse&
   }
 }
 
+void EncodeStatus(const ModelStatus& model, v1::ModelStatus& out) {
+  out.set_model(model.name);
+  out.set_state(Name(model.state()));
+  out.set_live_version(model.live_version);
+  if (model.live_version != 0) {
+    out.set_live_since_ms(
+        std::chrono::duration_cast<std::chrono::milliseconds>(model.live_since.time_since_epoch()).count());
+  }
+  out.set_loading_version(model.loading_version);
+  out.set_refused_version(model.refused_version);
+  if (model.refused_version != 0) out.set_refused_reason(std::string(model.refused.message()));
+}
+
 absl::Status WhyNotLive(const ModelStatus& model) {
   return absl::NotFoundError(absl::StrCat(
       "model: ", Quote(model.name), " is not live: ",
@@ -49,7 +62,10 @@ absl::Status WhyNotLive(const ModelStatus& model) {
 
 absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetModelMetadataRequest& request,
                                     v1::GetModelMetadataResponse& response) {
-  for (ModelStatus& model : models.Statuses()) response.add_models(std::move(model.name));
+  for (const ModelStatus& model : models.Statuses()) {
+    response.add_models(model.name);
+    EncodeStatus(model, *response.add_statuses());
+  }
   if (request.model().empty() && models.Names().size() != 1) return absl::OkStatus();
   const std::optional<ModelStatus> status = models.StatusOf(request.model());
   if (status && status->live_version == 0) return WhyNotLive(*status);

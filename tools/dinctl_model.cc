@@ -112,8 +112,20 @@ absl::StatusOr<int> Metadata(const Arguments& arguments) {
 struct ModelStatusRow {
   std::string name;
   std::string health;
+  v1::ModelStatus status;
   absl::StatusOr<v1::GetModelMetadataResponse> metadata;
 };
+
+// What an operator should know beside the live version.
+std::string Note(const v1::ModelStatus& status) {
+  std::string note;
+  if (status.loading_version() != 0) note = absl::StrCat("version ", status.loading_version(), " is loading");
+  if (status.refused_version() != 0) {
+    absl::StrAppend(&note, note.empty() ? "" : "; ", "version ", status.refused_version(),
+                    " was refused: ", Printable(status.refused_reason(), 300));
+  }
+  return note;
+}
 
 void PrintStatus(const std::string& address, const std::string& server, const std::vector<ModelStatusRow>& rows) {
   std::printf("server %s: %s\n\n", address.c_str(), server.c_str());
@@ -135,7 +147,7 @@ void PrintStatus(const std::string& address, const std::string& server, const st
     const v1::GetModelMetadataResponse& m = *row.metadata;
     table.Add({Printable(row.name), row.health, absl::StrCat(m.version()), m.digest().substr(0, 12),
                absl::StrCat(m.golden_cases()), absl::StrFormat("%.2g", m.largest_golden_error()),
-               Printable(m.instruction_set()), HumanBytes(m.memory_bytes()), ""});
+               Printable(m.instruction_set()), HumanBytes(m.memory_bytes()), Note(row.status)});
   }
   std::fputs(table.Text().c_str(), stdout);
 }
@@ -150,8 +162,9 @@ void PrintStatusJson(const std::string& server, const std::vector<ModelStatusRow
     model.clear_spec();
     model.clear_features();
     model.clear_models();
-    std::printf("%s\n  {\"health\": \"%s\", \"metadata\": %s}", i == 0 ? "" : ",", row.health.c_str(),
-                FormatJson(model).c_str());
+    model.clear_statuses();
+    std::printf("%s\n  {\"health\": \"%s\", \"status\": %s, \"metadata\": %s}", i == 0 ? "" : ",",
+                row.health.c_str(), FormatJson(row.status).c_str(), FormatJson(model).c_str());
   }
   std::puts("\n]}");
 }
@@ -164,12 +177,13 @@ absl::StatusOr<int> Status(const Arguments& arguments) {
   if (!overview.ok()) return Fail("status", overview.status());
   std::vector<ModelStatusRow> rows;
   bool all_serve = *server == "SERVING";
-  for (const std::string& name : overview->models()) {
+  for (const v1::ModelStatus& status : overview->statuses()) {
+    const std::string& name = status.model();
     v1::GetModelMetadataRequest request;
     request.set_model(name);
     const absl::StatusOr<std::string> health = client->Health(name);
     rows.push_back(
-        {name, health.ok() ? *health : std::string(health.status().message()), client->GetModelMetadata(request)});
+        {name, health.ok() ? *health : std::string(health.status().message()), status, client->GetModelMetadata(request)});
     all_serve = all_serve && rows.back().health == "SERVING";
   }
   if (arguments.Has("json"))

@@ -44,7 +44,7 @@ for peer in $peers; do
   for objective in $objectives; do
     # A search needs no report, so its exit code tells enough.
     "$bin/din-load" --server "unix:$work/socket" --connect-timeout 60s --find-max "$objective" --rate 100 \
-      --duration "$duration" --warm-up 1s --scheduling realtime --candidates "$candidates" --behaviours "$behaviours" \
+      --duration "$duration" --warm-up 1s --drain 2s --scheduling realtime --distinct 1024 --candidates "$candidates" --behaviours "$behaviours" \
       --server-pid "$server" --json "$work/report.json" >"$work/load.log" 2>&1 ||
       { cat "$work/log" "$work/load.log" >&2; exit 1; }
     python3 - "$work/report.json" <<'PYTHON'

@@ -70,6 +70,12 @@ TEST_F(SwapTest, CorruptedVersionIsRefusedAndTheOldOneServes) {
   EXPECT_THAT(server.Log(), HasSubstr("weights.safetensors"));
   EXPECT_EQ(LiveVersion(client), 1);
   EXPECT_EQ(*client.Health("ads"), "SERVING");
+  const auto metadata = client.GetModelMetadata("ads");
+  ASSERT_TRUE(metadata.ok()) << metadata.status();
+  ASSERT_EQ(metadata->statuses_size(), 1);
+  EXPECT_EQ(metadata->statuses(0).live_version(), 1);
+  EXPECT_EQ(metadata->statuses(0).refused_version(), 2);
+  EXPECT_THAT(metadata->statuses(0).refused_reason(), HasSubstr("weights.safetensors"));
   root_.PublishGolden(kFirst, "ads", 3);
   EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == 3; })) << server.Log();
 }

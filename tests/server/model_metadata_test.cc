@@ -88,6 +88,23 @@ TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
   EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("\"new\" is not live: empty"));
 }
 
+TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
+  ModelHolder& shop = models_.GetOrAdd("shop");
+  shop.Swap(shop_);
+  shop.SetRefused(5, absl::DataLossError("weights.safetensors: chunk 0 differs"));
+  shop.SetLoading(6);
+  ASSERT_TRUE(Answer("shop").ok());
+  ASSERT_EQ(response_.statuses_size(), 1);
+  const v1::ModelStatus& status = response_.statuses(0);
+  EXPECT_EQ(status.model(), "shop");
+  EXPECT_EQ(status.state(), "live");
+  EXPECT_EQ(status.live_version(), 4);
+  EXPECT_GT(status.live_since_ms(), 0);
+  EXPECT_EQ(status.loading_version(), 6);
+  EXPECT_EQ(status.refused_version(), 5);
+  EXPECT_EQ(status.refused_reason(), "weights.safetensors: chunk 0 differs");
+}
+
 TEST_F(ModelMetadataTest, UnknownModelAndVersionAreNotFound) {
   models_.GetOrAdd("shop").Swap(shop_);
   EXPECT_EQ(Answer("ship").code(), absl::StatusCode::kNotFound);
