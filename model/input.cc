@@ -88,10 +88,12 @@ class Decoding {
     const auto last = static_cast<uint32_t>(first + kept);
     std::vector<uint32_t>& positions = sequence.positions;
     positions.clear();
-    for (uint32_t p = first; p < last; ++p) {
+    const bool by_length = plan.length_of != kNone;
+    const size_t valid = by_length ? std::min(ListLength(plan.length_of), plan.padded_length) : kept;
+    for (uint32_t p = first; p < last && positions.size() < valid; ++p) {
       if (!plan.drop_invalid || IsValid(plan, p)) positions.push_back(p);
     }
-    if (!plan.drop_invalid) Pad(positions, plan.padded_length);
+    if (by_length || !plan.drop_invalid) Pad(positions, by_length ? valid : plan.padded_length);
     sequence.empty = positions.empty();
     if (!sequence.empty || !plan.has_positions_mean) return;
     for (uint32_t p = first; p < last; ++p) positions.push_back(p);
@@ -100,6 +102,20 @@ class Decoding {
 
   static void Pad(std::vector<uint32_t>& positions, size_t length) {
     if (positions.size() < length) positions.resize(length, ScoringInput::kPaddingPosition);
+  }
+
+  // Of an ID_LIST of scope USER, once cut.
+  size_t ListLength(int index) const {
+    const FeaturePlan& feature = plan_.features[index];
+    Range list = {0, 0};
+    if (out_.sent[index] != nullptr) {
+      list = SentList(feature, *out_.sent[index], 0);
+    } else {
+      const uint32_t entry = FindAt(*feature.side, *out_.sent[feature.side_key], 0);
+      if (entry != SideTable::kMissing) list = feature.side->Values(entry);
+    }
+    list = Cut(feature, list);
+    return list.end - list.begin;
   }
 
   bool IsValid(const SequencePlan& plan, uint32_t position) const {

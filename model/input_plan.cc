@@ -100,6 +100,7 @@ class Planner {
     plan.keep_last = sequence.keep() == v1::KEEP_LAST;
     plan.drop_invalid = sequence.invalid() == v1::SequenceSpec::DROP;
     plan.padded_length = sequence.padded_length();
+    plan.length_of = resolved_.sequences[index].length_of;
     for (const v1::Attention& attention : spec().attentions()) {
       plan.has_positions_mean |=
           attention.sequence() == sequence.name() && attention.empty() == v1::Attention::EMPTY_POSITIONS_MEAN;
@@ -115,7 +116,8 @@ class Planner {
   }
 
   absl::Status ResolvePadding(const SequencePlan& sequence) {
-    const bool pads = (!sequence.drop_invalid && sequence.padded_length > 0) || sequence.has_positions_mean;
+    const bool pads = (!sequence.drop_invalid && sequence.padded_length > 0) || sequence.length_of != kNone ||
+                      sequence.has_positions_mean;
     if (!pads) return absl::OkStatus();
     for (int f : sequence.features) DIN_RETURN_IF_ERROR(ResolvePadding(sequence, f));
     return absl::OkStatus();

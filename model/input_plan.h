@@ -48,6 +48,7 @@ struct SequencePlan {
   bool keep_last = false;
   bool drop_invalid = false;
   size_t padded_length = 0;
+  int length_of = kNone;            // feature whose list says how many positions are valid
   bool has_positions_mean = false;  // some attention on it has EMPTY_POSITIONS_MEAN
   std::vector<int> validity;        // features that hold their padding id where a position is invalid
   std::vector<int> features;

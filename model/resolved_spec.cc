@@ -307,6 +307,7 @@ class Resolver {
   }
 
   bool Sequences() {
+    out_.sequences.resize(spec().sequences_size());
     for (int i = 0; i < spec().sequences_size(); ++i) {
       const v1::SequenceSpec& sequence = spec().sequences(i);
       const std::string path = At("sequences", i);
@@ -333,8 +334,23 @@ class Resolver {
           return Fail(at, "\"", f.name(), "\" must be an ID feature of this sequence with a padding id");
         }
       }
+      if (!LengthOf(path, sequence, out_.sequences[i])) return false;
     }
     return true;
+  }
+
+  bool LengthOf(const std::string& path, const v1::SequenceSpec& sequence, ResolvedSpec::Sequence& out) {
+    if (sequence.length_of().empty()) return true;
+    const std::string at = path + ".length_of";
+    if (!Find(at, sequence.length_of(), features_, "feature", out.length_of)) return false;
+    const v1::Feature& list = spec().features(out.length_of);
+    if (list.scope() != v1::USER || list.kind() != v1::ID_LIST) {
+      return Fail(at, "\"", list.name(), "\" is ", v1::FeatureKind_Name(list.kind()), " of scope ",
+                  v1::Scope_Name(list.scope()), ", expected ID_LIST of scope USER");
+    }
+    return OneOf(path + ".invalid", sequence.invalid(), {v1::SequenceSpec::DROP}, "with length_of") &&
+           Unset(path + ".valid_when_not_padding", sequence.valid_when_not_padding_size() != 0, "with length_of") &&
+           (sequence.padded_length() != 0 || Fail(path + ".padded_length", "0; length_of needs one"));
   }
 
   bool Labels() {

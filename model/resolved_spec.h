@@ -26,6 +26,9 @@ struct ResolvedSpec {
     int label = kNone;       // side table of strings
     // DENSE features and ID_LISTs without a slot that reads them are allowed; so are unused ID features.
   };
+  struct Sequence {
+    int length_of = kNone;   // ID_LIST feature of scope USER
+  };
   struct Slot {
     v1::Scope scope = v1::SCOPE_UNSPECIFIED;
     int sequence = kNone;    // scope SEQUENCE
@@ -78,6 +81,7 @@ struct ResolvedSpec {
   v1::ModelSpec spec;
   // Parallel to the repeated fields of `spec`.
   std::vector<Feature> features;
+  std::vector<Sequence> sequences;
   std::vector<Slot> slots;
   std::vector<Attention> attentions;
   std::vector<SequencePool> sequence_pools;

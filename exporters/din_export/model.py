@@ -103,12 +103,15 @@ class Model:
         invalid: str = "DROP",
         padded_length: int = 0,
         valid_when_not_padding: Iterable[str] = (),
+        length_of: str = "",
     ) -> str:
         entry: dict[str, Any] = {"name": name, "max_length": max_length, "keep": keep, "invalid": invalid}
         if padded_length:
             entry["padded_length"] = padded_length
         if valid := list(valid_when_not_padding):
             entry["valid_when_not_padding"] = valid
+        if length_of:
+            entry["length_of"] = length_of
         self.spec["sequences"].append(entry)
         return name
 

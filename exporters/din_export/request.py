@@ -142,7 +142,9 @@ class Decoder:
         first = count - kept if spec["keep"] == "KEEP_LAST" else 0
         every = list(range(first, first + kept))
         padded = spec.get("padded_length", 0)
-        if spec["invalid"] == "DROP":
+        if "length_of" in spec:
+            chosen = (every + [PADDING] * (padded - kept))[: self._list_length(spec["length_of"], sent)]
+        elif spec["invalid"] == "DROP":
             chosen = [p for p in every if self._is_valid(spec, p, sent)]
         else:
             chosen = every + [PADDING] * (padded - kept)
@@ -150,6 +152,11 @@ class Decoder:
         if not chosen and name in self.wants_positions:
             chosen = every + [PADDING] * (max(padded, 1) - kept)
         out.positions[name] = chosen
+
+    def _list_length(self, name: str, sent: dict[str, Any]) -> int:
+        feature = self.features[name]
+        length, limit = len(self._raw(feature, 0, sent, name) or []), feature.get("max_length", 0)
+        return min(length, limit) if limit else length
 
     def _count(self, column: dict[str, Any]) -> int:
         feature = self.features[column["name"]]

@@ -116,12 +116,13 @@ def variations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         masks = s.get("valid_when_not_padding", [])
         ids = [f["name"] for f in spec["features"] if f.get("sequence") == s["name"] and "id" in f.get("padding", {})]
         for mask in [ids[:n] for n in range(len(ids) + 1)] + [[n] for n in ids[1:]]:
-            if mask != masks:
+            if mask != masks and "length_of" not in s:
                 yield (
                     f"sequence {s['name']}: valid where {' and '.join(mask) or 'sent'}, "
                     f"not where {' and '.join(masks) or 'sent'}",
                     changed(("sequences", i, "valid_when_not_padding"), mask),
                 )
+        yield from _length_of(i, s, spec["features"], changed)
         yield from others(
             f"sequence {s['name']}: invalid", ("sequences", i, "invalid"), s["invalid"], ["DROP", "PARTICIPATE"]
         )
@@ -157,6 +158,20 @@ def variations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 EPSILONS = [1e-3, 1e-5, 1e-8, 1e-9]
 PLAIN = ["RELU", "SIGMOID", "TANH", "NONE", "SILU"]
+
+
+def _length_of(i: int, s: dict[str, Any], features: list[dict[str, Any]], changed: Any) -> Iterator[Any]:
+    now = s.get("length_of")
+    if now:
+        yield f"sequence {s['name']}: its own length, not that of {now}", changed(("sequences", i, "length_of"), None)
+    if s["invalid"] != "DROP" or s.get("valid_when_not_padding"):
+        return
+    padded = s.get("padded_length") or s["max_length"]
+    for name in [f["name"] for f in features if f["scope"] == "USER" and f["kind"] == "ID_LIST" and f["name"] != now]:
+        yield (
+            f"sequence {s['name']}: the length of {name}, not {f'that of {now}' if now else 'its own'}",
+            changed(("sequences", i), {**s, "padded_length": padded, "length_of": name}),
+        )
 
 
 def _attention(g: int, a: dict[str, Any], others: Any, changed: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -136,6 +136,8 @@ class RandomModel:
         if self.chance(0.3):
             return {**out, "invalid": "PARTICIPATE", "padded_length": out["max_length"] + int(self.rng.integers(3))}
         out["invalid"] = "DROP"
+        if self.chance(0.3):
+            return {**out, "padded_length": out["max_length"] + int(self.rng.integers(3)), "length_of": "u_list"}
         out["valid_when_not_padding"] = self.one([], [f"{name}_a"], [f"{name}_a", f"{name}_b"])
         if self.chance():
             out["padded_length"] = out["max_length"]

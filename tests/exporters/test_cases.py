@@ -7,8 +7,8 @@ from typing import Any
 
 from support import CASES, ExportTest, case_names, load
 
-# DeepCTR-Torch masks this history by another list's length, which is no knob of the server.
-REFUSED = "deepctr_torch_length_trap"
+# DeepCTR-Torch masks this history by the length of another list, kw.
+LENGTH_TRAP = "deepctr_torch_length_trap"
 DOUBLING = 2
 
 
@@ -20,8 +20,6 @@ def key_lists(config: dict[str, Any], requests: list[dict[str, Any]]) -> int:
 class CaseTest(ExportTest):
     def test_every_case_is_exported_and_verified(self) -> None:
         for name in case_names():
-            if name == REFUSED:
-                continue
             with self.subTest(case=name):
                 self.assert_exported(self.export_case(CASES / name, name))
 
@@ -30,8 +28,25 @@ class CaseTest(ExportTest):
             result = self.export_case(CASES / name, name, name.partition("_")[0])
             self.assert_exported(result)
 
-    def test_a_mask_by_another_lists_length_is_refused_by_name(self) -> None:
-        self.assert_refused(self.export_case(CASES / REFUSED), "kw_len", "length from another feature")
+    def test_a_mask_by_another_lists_length_is_part_of_the_model(self) -> None:
+        self.assert_exported(self.export_case(CASES / LENGTH_TRAP, "out"))
+        sequence = load(self.dir / "out" / "model.json")["sequences"][0]
+        self.assertEqual((sequence["length_of"], sequence["padded_length"]), ("kw", 10))
+
+    def test_a_length_that_the_server_cannot_take_is_refused_by_name(self) -> None:
+        refusals = [
+            ({"length_features": {"seq_length": "hist_item_id", "kw_len": "user"}}, "column kw is pooled over"),
+            ({"feature_scopes": {"kw": "candidate"}}, "length of kw, not by its own"),
+            ({"padding": {"side": "pre", "pad_id": 0}}, "padding.side: pre"),
+        ]
+        for change, message in refusals:
+            with self.subTest(message=message):
+                case = self.copy_case(LENGTH_TRAP, message.partition(" ")[0])
+                config = load(case / "config.json")
+                for key, value in change.items():
+                    config[key].update(value)
+                (case / "config.json").write_text(json.dumps(config))
+                self.assert_refused(self.export_case(case), message)
 
     def test_a_dry_run_maps_every_tensor_and_writes_nothing(self) -> None:
         for name in ("deepctr_torch_a_dice_nosoftmax", "recbole_a_default_mean"):
@@ -118,10 +133,9 @@ class TruncationTest(ExportTest):
 
     def test_twins_of_every_case(self) -> None:
         for name in case_names():
-            if name != REFUSED:
-                for side in ("pre", "post"):
-                    with self.subTest(case=name, side=side):
-                        self.twins(name, side)
+            for side in ("pre", "post"):
+                with self.subTest(case=name, side=side):
+                    self.twins(name, side)
 
 
 def cut(values: list[Any], keep: int, side: str) -> list[Any]:

@@ -425,6 +425,109 @@ TEST(SequenceTest, PaddingThatIsOutOfVocabularyFollowsTheRule) {
   EXPECT_EQ(input.out_of_vocabulary[0], 0);
 }
 
+// length_of: as many positions are valid as another list has ids.
+Shop::Change LengthOfLikes(uint32_t padded_length) {
+  return [padded_length](v1::ModelSpec& spec, TensorStore&) {
+    Hist(spec)->clear_valid_when_not_padding();
+    Hist(spec)->set_padded_length(padded_length);
+    Hist(spec)->set_length_of("likes");
+    Feature(spec, "likes")->clear_max_length();
+    Feature(spec, "likes")->clear_keep();
+  };
+}
+
+// `likes` of the padding id, which count like others.
+v1::GoldenCase WithLikes(v1::GoldenCase request, size_t likes) {
+  User(request, "likes")->clear_keys();
+  for (size_t i = 0; i < likes; ++i) User(request, "likes")->add_keys("");
+  return request;
+}
+
+TEST(LengthOfTest, TheFirstPositionsOfTheSideThatIsKeptAreValid) {
+  const Shop last(LengthOfLikes(6));
+  const ScoringInput input = last.Decode(WithLikes(ShopRequest(), 2));
+  EXPECT_FALSE(input.sequences[0].empty);
+  // Of the last four of 10, 20, 0, 30, 77; 0, the padding id, is sent and therefore masked by nothing.
+  EXPECT_THAT(input.sequences[0].positions, ElementsAre(1, 2));
+  EXPECT_THAT(last.Column(input, "h_item").rows, ElementsAre(2, 7));
+  const Shop first([](v1::ModelSpec& spec, TensorStore& tensors) {
+    LengthOfLikes(6)(spec, tensors);
+    Hist(spec)->set_keep(v1::KEEP_FIRST);
+  });
+  EXPECT_THAT(first.Decode(WithLikes(ShopRequest(), 3)).sequences[0].positions, ElementsAre(0, 1, 2));
+}
+
+TEST(LengthOfTest, PaddingIsValidWhereTheOtherListIsLonger) {
+  const Shop shop(LengthOfLikes(6));
+  const ScoringInput input = shop.Decode(WithLikes(WithHistory({10, 20}), 4));
+  EXPECT_FALSE(input.sequences[0].empty);
+  EXPECT_THAT(input.sequences[0].positions, ElementsAre(0, 1, kPad, kPad));
+  EXPECT_THAT(shop.Column(input, "h_item").rows, ElementsAre(1, 2, 7, 7));
+  EXPECT_THAT(shop.Column(input, "h_cate").rows, ElementsAre(1, 2, 0, 0));
+  EXPECT_THAT(shop.Column(input, "h_dwell").values, ElementsAre(1, 1, 0, 0));
+}
+
+TEST(LengthOfTest, NoMorePositionsThanThePaddedLength) {
+  const Shop shop(LengthOfLikes(5));
+  EXPECT_THAT(shop.Decode(WithLikes(ShopRequest(), 9)).sequences[0].positions, ElementsAre(1, 2, 3, 4, kPad));
+}
+
+TEST(LengthOfTest, HistoryOfNoBehavioursIsPaddingAlone) {
+  const Shop shop(LengthOfLikes(6));
+  v1::GoldenCase request = WithLikes(ShopRequest(), 2);
+  request.mutable_sequences(0)->clear_columns();
+  const ScoringInput input = shop.Decode(request);
+  EXPECT_FALSE(input.sequences[0].empty);
+  EXPECT_THAT(input.sequences[0].positions, ElementsAre(kPad, kPad));
+  EXPECT_THAT(shop.Column(input, "h_item").rows, ElementsAre(7, 7));
+}
+
+TEST(LengthOfTest, EmptyListMakesTheSequenceEmpty) {
+  const ScoringInput zero = Shop(LengthOfLikes(6)).Decode(WithLikes(ShopRequest(), 0));
+  EXPECT_TRUE(zero.sequences[0].empty);
+  EXPECT_THAT(zero.sequences[0].positions, IsEmpty());
+  const Shop mean([](v1::ModelSpec& spec, TensorStore& tensors) {
+    LengthOfLikes(6)(spec, tensors);
+    spec.mutable_attentions(0)->set_empty(v1::Attention::EMPTY_POSITIONS_MEAN);
+  });
+  const ScoringInput all = mean.Decode(WithLikes(ShopRequest(), 0));
+  EXPECT_TRUE(all.sequences[0].empty);
+  EXPECT_THAT(all.sequences[0].positions, ElementsAre(1, 2, 3, 4, kPad, kPad));
+}
+
+TEST(LengthOfTest, IdsBeyondTheListsOwnMaxLengthDoNotCount) {
+  const Shop shop([](v1::ModelSpec& spec, TensorStore& tensors) {
+    LengthOfLikes(6)(spec, tensors);
+    Feature(spec, "likes")->set_max_length(3);
+    Feature(spec, "likes")->set_keep(v1::KEEP_LAST);
+  });
+  EXPECT_THAT(shop.Decode(WithLikes(ShopRequest(), 5)).sequences[0].positions, ElementsAre(1, 2, 3));
+}
+
+TEST(LengthOfTest, ListMayComeFromASideTable) {
+  const Shop shop([](v1::ModelSpec& spec, TensorStore& tensors) {
+    LengthOfLikes(6)(spec, tensors);
+    v1::Feature* key = spec.add_features();
+    *key = *Feature(spec, "item");
+    key->set_name("last_item");
+    key->set_scope(v1::USER);
+    v1::Feature* list = spec.add_features();
+    *list = *Feature(spec, "h_tags");
+    list->set_name("last_tags");
+    list->set_scope(v1::USER);
+    list->clear_sequence();
+    list->mutable_side()->set_key("last_item");
+    Hist(spec)->set_length_of("last_tags");
+  });
+  v1::GoldenCase request = ShopRequest();
+  Set(User(request, "last_item")->mutable_ids(), {int64_t{10}});
+  EXPECT_THAT(shop.Decode(request).sequences[0].positions, ElementsAre(1, 2, 3));
+  Set(User(request, "last_item")->mutable_ids(), {int64_t{60}});  // without an entry
+  EXPECT_TRUE(shop.Decode(request).sequences[0].empty);
+  Set(User(request, "last_tags")->mutable_ids(), {int64_t{4}});
+  EXPECT_THAT(shop.Decode(request).sequences[0].positions, ElementsAre(1));
+}
+
 // EMPTY_POSITIONS_MEAN: what a finite mask constant under softmax does to an empty history.
 Shop::Change PositionsMean(uint32_t padded_length) {
   return [padded_length](v1::ModelSpec& spec, TensorStore&) {
@@ -707,6 +810,11 @@ TEST(CreateTest, ModelsThatCannotDecode) {
             [](auto&spec, auto&t) {
               PositionsMean(0)(spec, t);
               Hist(spec)->clear_valid_when_not_padding();
+              Feature(spec, "h_item")->clear_padding();
+            }},
+           {"feature \"h_item\": sequence \"hist\" is padded, but it has no padding",
+            [](auto&spec, auto&t) {
+              LengthOfLikes(4)(spec, t);
               Feature(spec, "h_item")->clear_padding();
             }},
            {"feature \"h_cate\": sequence \"hist\" is padded, but it has no padding, and its key \"h_item\" has no "

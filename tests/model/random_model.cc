@@ -31,6 +31,7 @@ class ModelBuilder {
     for (size_t i = 0; i < slots; ++i) AddSlot(i == 0 ? v1::CANDIDATE : UserOrCandidate(), kNone, Width());
     Attentions();
     SequencePools();
+    LengthsOf();
     PreTowers();
     Tower();
     Labels();
@@ -484,6 +485,26 @@ class ModelBuilder {
     }
     *spec().add_sequence_pools() = pool;
     vectors_.push_back({pool.name(), width});
+  }
+
+  // Some sequences whose features say what padding is take their length from a list of the user's.
+  void LengthsOf() {
+    for (int s = 0; s < spec().sequences_size(); ++s) {
+      if (!has_padding_[s] || spec().sequences(s).invalid() != v1::SequenceSpec::DROP || !Chance(rng_, 0.3)) continue;
+      const int list = UserList();
+      v1::SequenceSpec& sequence = *spec().mutable_sequences(s);
+      sequence.clear_valid_when_not_padding();
+      if (sequence.padded_length() == 0) sequence.set_padded_length(sequence.max_length() + Below(rng_, 4));
+      sequence.set_length_of(spec().features(list).name());
+    }
+  }
+
+  // One that is there already, or a new one.
+  int UserList() {
+    for (int f = 0; f < spec().features_size(); ++f) {
+      if (spec().features(f).scope() == v1::USER && spec().features(f).kind() == v1::ID_LIST) return f;
+    }
+    return AddFeature(v1::USER, kNone, v1::ID_LIST);
   }
 
   struct NamedVector {

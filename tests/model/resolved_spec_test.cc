@@ -153,6 +153,23 @@ TEST(ResolveSpecTest, ResolvesNamesAndWidths) {
   EXPECT_EQ(resolved->features[3].side_key, 2);
 }
 
+v1::SequenceSpec& LengthOfTags(v1::ModelSpec& s) {
+  v1::SequenceSpec& clicks = *s.mutable_sequences(0);
+  clicks.clear_valid_when_not_padding();
+  clicks.set_padded_length(6);
+  clicks.set_length_of("tags");
+  return clicks;
+}
+
+TEST(ResolveSpecTest, ResolvesTheListThatMeasuresASequence) {
+  v1::ModelSpec spec = Spec();
+  EXPECT_EQ(ResolveSpec(spec)->sequences[0].length_of, kNone);
+  LengthOfTags(spec);
+  const auto resolved = ResolveSpec(spec);
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_EQ(resolved->sequences[0].length_of, 1);
+}
+
 struct Refusal {
   const char* name;
   std::function<void(v1::ModelSpec&)> change;
@@ -212,6 +229,23 @@ const Refusal kRefusals[] = {
     {"ValidityOfForeignFeature",
      [](v1::ModelSpec& s) { s.mutable_sequences(0)->set_valid_when_not_padding(0, "item"); },
      "\"item\" must be an ID feature of this sequence with a padding id"},
+    {"LengthOfUnknownFeature", [](v1::ModelSpec& s) { LengthOfTags(s).set_length_of("tag"); },
+     "sequences[0].length_of: no feature \"tag\""},
+    {"LengthOfNumbers", [](v1::ModelSpec& s) { LengthOfTags(s).set_length_of("age"); },
+     "sequences[0].length_of: \"age\" is DENSE of scope USER, expected ID_LIST of scope USER"},
+    {"LengthOfCandidatesList",
+     [](v1::ModelSpec& s) {
+       LengthOfTags(s);
+       s.mutable_features(1)->set_scope(v1::CANDIDATE);
+     },
+     "sequences[0].length_of: \"tags\" is ID_LIST of scope CANDIDATE, expected ID_LIST of scope USER"},
+    {"LengthOfWhereAllParticipate",
+     [](v1::ModelSpec& s) { LengthOfTags(s).set_invalid(v1::SequenceSpec::PARTICIPATE); },
+     "sequences[0].invalid: PARTICIPATE is not accepted; accepted: DROP (with length_of)"},
+    {"LengthOfBesideAMask", [](v1::ModelSpec& s) { LengthOfTags(s).add_valid_when_not_padding("hist"); },
+     "sequences[0].valid_when_not_padding: must stay unset with length_of"},
+    {"LengthOfWithoutPaddedLength", [](v1::ModelSpec& s) { LengthOfTags(s).clear_padded_length(); },
+     "sequences[0].padded_length: 0; length_of needs one"},
     {"ScaledByWideValue", [](v1::ModelSpec& s) { *s.mutable_slots(4)->mutable_scaled()->mutable_value() = "age"; },
      "slots[4].scaled.value: width 2, expected 1"},
     {"EmbedOfDenseFeature", [](v1::ModelSpec& s) { s.mutable_slots(2)->mutable_embed()->set_feature("price"); },

@@ -56,11 +56,11 @@ def convert(c: Conversion) -> None:
 
     history = d.data.get("history_feature_list", d.hyper("history_feature_list", list, []))
     network = DeepCtrNetwork(c, columns, history, find_table, id_map)
-    check_length(c, network)
+    sequence = check_length(c, network)
     act_units = d.units("att_hidden_size", [64, 16])
     acts = activations_for(d.hyper("att_activation", str, "Dice"), len(act_units), activation, "att_activation")
     attention = {"normalise": "NORMALISE_SOFTMAX", "empty": "EMPTY_POSITIONS_MEAN"} if softmax else {}
-    query, _, terms = network.build(False, attention, {}, lambda x: x.length_name is None)
+    query, _, terms = network.build(False, attention, sequence, lambda x: x.length_name is None)
     reader = LayerReader(checkpoint, c.model, TORCH)
     n_in = 4 * c.model.width(query)
     c.model.spec["attentions"][0]["layers"] = read_dnn(
@@ -77,8 +77,9 @@ def convert(c: Conversion) -> None:
     tower(c, reader, terms)
 
 
-def check_length(c: Conversion, network: DeepCtrNetwork) -> None:
-    """The attention's length is that of the first id list with a length_name, whatever that list is."""
+def check_length(c: Conversion, network: DeepCtrNetwork) -> dict[str, Any]:
+    """The attention's length is that of the first id list with a length_name, whatever that list is. Returns what the
+    history's sequence needs for it."""
     first = next((x for x in network.varlen if x.length_name is not None), None)
     if first is None:
         raise ExportError(
@@ -86,21 +87,28 @@ def check_length(c: Conversion, network: DeepCtrNetwork) -> None:
         )
     lengths = c.description.get("length_features", dict, {})
     measured = {x.length_name: lengths.get(x.length_name, x.name) for x in network.varlen if x.length_name is not None}
-    keys = {x.name for x in network.keys}
-    if measured[first.length_name] not in keys:
-        raise ExportError(
-            f"description: column {first.name} is the first id list with a length_name ({first.length_name}), so "
-            f"DeepCTR-Torch masks the history by the length of {measured[first.length_name]}, not by its own; "
-            "length from another feature is no knob of this server; give the history columns a length_name and "
-            "declare them first, then export again"
-        )
     for column in network.pooled:
         if column.length_name is not None and measured[column.length_name] != column.name:
             raise ExportError(
                 f"description: column {column.name} is pooled over the length of "
                 f"{measured[column.length_name]} ({column.length_name}), not over its own; length from another "
-                "feature is no knob of this server; give it a length_name of its own"
+                "feature is no knob of a pool; give it a length_name of its own"
             )
+    measures = measured[first.length_name]
+    if measures in {x.name for x in network.keys}:
+        return {}
+    if not any(x.name == measures and c.description.scope(x.name, None) == "USER" for x in network.pooled):
+        raise ExportError(
+            f"description: column {first.name} is the first id list with a length_name ({first.length_name}), so "
+            f"DeepCTR-Torch masks the history by the length of {measures}, not by its own; this server takes that "
+            "length from a pooled VarLenSparseFeat whose feature_scopes is user"
+        )
+    if c.description.padding()[0] == "pre":
+        raise ExportError(
+            f"description: padding.side: pre, but the history is masked by the length of {measures}, so that its "
+            "first positions count, sent or not; accepted: post"
+        )
+    return {"padded_length": network.maxlen, "length_of": measures}
 
 
 def tower(c: Conversion, reader: LayerReader, terms: list[dict[str, Any]]) -> None:
