@@ -25,7 +25,8 @@ std::vector<v1::GoldenCase> GoldenCases(const testing::RawModel& raw) {
   testing::Rng rng(1);
   std::vector<v1::GoldenCase> cases;
   for (const size_t behaviours : {0, 1, 20, 50}) {
-    v1::GoldenCase golden = testing::RandomRequest(rng, raw.spec, raw.tensors, {.candidates = 5, .behaviours = behaviours});
+    v1::GoldenCase golden =
+        testing::RandomRequest(rng, raw.spec, raw.tensors, {.candidates = 5, .behaviours = behaviours});
     const ScoringInput input = testing::DecodeOrDie(model->decoder(), golden);
     const auto truth = OrDie(reference::Score<double>(model->resolved(), raw.tensors, input));
     golden.set_id(absl::StrCat("behaviours-", behaviours));
@@ -40,7 +41,8 @@ int Main(const std::vector<std::string>& arguments) {
   testing::BenchModelOptions options;
   int64_t version = 1;
   int64_t* const numbers[] = {&version, &options.item_rows, &options.category_rows};
-  bool usable = arguments.size() >= 2 && arguments.size() <= 5 && (arguments[0] == "paper" || arguments[0] == "compact");
+  bool usable =
+      arguments.size() >= 2 && arguments.size() <= 5 && (arguments[0] == "paper" || arguments[0] == "compact");
   for (size_t a = 2; usable && a < arguments.size(); ++a) {
     usable = absl::SimpleAtoi(arguments[a], numbers[a - 2]) && *numbers[a - 2] >= 1;
   }

@@ -108,11 +108,12 @@ ScoringInput Excerpt(const ScoringInput& input, const v1::ModelSpec& spec, const
 }
 
 // Largest difference to the definition over eight candidates from all over the request.
-double LargestError(const Bed& bed, const DinModel& model, const ScoringInput& input, const std::vector<float>& scores) {
+double LargestError(const Bed& bed, const DinModel& model, const ScoringInput& input,
+                    const std::vector<float>& scores) {
   std::vector<size_t> kept;
   for (size_t i = 0; i < 8; ++i) kept.push_back(i * (input.candidates - 1) / 7);
-  const auto truth = OrDie(reference::Score<double>(model.resolved(), bed.raw.tensors,
-                                                    Excerpt(input, model.spec(), kept)));
+  const auto truth =
+      OrDie(reference::Score<double>(model.resolved(), bed.raw.tensors, Excerpt(input, model.spec(), kept)));
   double largest = 0;
   for (size_t i = 0; i < kept.size(); ++i) {
     const double error = std::abs(truth.scores[i] - static_cast<double>(scores[kept[i]]));
@@ -178,7 +179,8 @@ void Register() {
         if (isa != BestInstructionSet()) continue;
         add("score_gather/" + rest, [=, kind = kind](auto& state) { Score(state, kind, Tables::kLarge, shape, isa); });
       }
-      add(absl::StrCat("decode/", label, "/", Name(shape)), [=, kind = kind](auto& state) { Decode(state, kind, shape); });
+      add(absl::StrCat("decode/", label, "/", Name(shape)),
+          [=, kind = kind](auto& state) { Decode(state, kind, shape); });
     }
   }
 }

@@ -53,7 +53,9 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const Targ
 double CpuSeconds() {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -82,13 +84,15 @@ class Lane {
     const RunPlan& plan;
     const EngineOptions& options;
     const std::atomic<bool>& stop;
-    int64_t epoch;   // when the run begins
+    int64_t epoch;    // when the run begins
     int64_t give_up;  // when answers are no longer waited for
     Recorder::Options recorder;
   };
 
   Lane(const Shared& shared, size_t number)
-      : shared_(shared), number_(number), recorder_(shared.recorder),
+      : shared_(shared),
+        number_(number),
+        recorder_(shared.recorder),
         verifier_(shared.requests, shared.options.versions) {
     for (const auto& channel : shared_.channels) stubs_.emplace_back(channel);
     sender_ = std::thread([this] { SendAll(); });
@@ -273,17 +277,25 @@ RunOutcome Run(const Channels& channels, const RequestSet& requests, const RunPl
   const auto warm_up_ns = static_cast<int64_t>(plan.warm_up_seconds * 1e9);
   // Time for the threads to start before the first request is due.
   const int64_t epoch = NowNs() + 50'000'000;
-  const Lane::Shared shared{
-      .channels = channels, .requests = requests, .plan = plan, .options = options, .stop = stop, .epoch = epoch,
-      .give_up = epoch + static_cast<int64_t>(plan.schedule.Seconds() * 1e9) + options.drain_ns,
-      .recorder = {.begin_ns = warm_up_ns, .seconds = seconds, .slice_seconds = SliceSeconds(seconds, plan.schedule.MeanRate()),
-                   .deadline_ns = options.deadline_ns}};
+  const Lane::Shared shared{.channels = channels,
+                            .requests = requests,
+                            .plan = plan,
+                            .options = options,
+                            .stop = stop,
+                            .epoch = epoch,
+                            .give_up = epoch + static_cast<int64_t>(plan.schedule.Seconds() * 1e9) + options.drain_ns,
+                            .recorder = {.begin_ns = warm_up_ns,
+                                         .seconds = seconds,
+                                         .slice_seconds = SliceSeconds(seconds, plan.schedule.MeanRate()),
+                                         .deadline_ns = options.deadline_ns}};
   const double cpu_before = CpuSeconds();
   std::vector<std::unique_ptr<Lane>> lanes;
   for (int l = 0; l < options.threads; ++l) lanes.push_back(std::make_unique<Lane>(shared, l));
   Watch(lanes, shared, live);
-  RunOutcome outcome{.measurements = Measurements(seconds, shared.recorder.slice_seconds), .seconds = seconds,
-                     .stopped = stop, .realtime = true};
+  RunOutcome outcome{.measurements = Measurements(seconds, shared.recorder.slice_seconds),
+                     .seconds = seconds,
+                     .stopped = stop,
+                     .realtime = true};
   for (const auto& lane : lanes) {
     outcome.measurements.Merge(lane->Join());
     outcome.realtime = outcome.realtime && lane->realtime();

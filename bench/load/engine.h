@@ -37,19 +37,19 @@ absl::StatusOr<Channels> Connect(const Target& target, double patience_seconds);
 enum class Scheduling { kOrdinary, kRealtime };
 
 struct EngineOptions {
-  int64_t deadline_ns = 0;    // of each request, from its intended send time; 0: none
+  int64_t deadline_ns = 0;            // of each request, from its intended send time; 0: none
   int64_t drain_ns = 10'000'000'000;  // wait for answers after the last send; a request without one is UNANSWERED
-  int threads = 1;            // pairs of a sender and a receiver
-  int64_t spin_ns = 30'000;   // the sender spins this long before each send
-  size_t in_flight = 100'000; // more are not sent: NOT_SENT
-  uint32_t verify_every = 1;  // look at every n-th answer of a thread; 0: at none
+  int threads = 1;                    // pairs of a sender and a receiver
+  int64_t spin_ns = 30'000;           // the sender spins this long before each send
+  size_t in_flight = 100'000;         // more are not sent: NOT_SENT
+  uint32_t verify_every = 1;          // look at every n-th answer of a thread; 0: at none
   Scheduling scheduling = Scheduling::kOrdinary;
-  std::set<int64_t> versions;  // that may answer; empty: any
+  std::set<int64_t> versions;                                 // that may answer; empty: any
   std::vector<std::pair<std::string, std::string>> metadata;  // sent with every request
 };
 
 struct RunPlan {
-  Schedule schedule;           // warm-up included
+  Schedule schedule;  // warm-up included
   double warm_up_seconds = 0;
   Arrivals arrivals = Arrivals::kPoisson;
   uint64_t seed = 1;
@@ -57,14 +57,14 @@ struct RunPlan {
 
 struct RunOutcome {
   Measurements measurements;
-  double seconds = 0;         // measured: without warm-up; less than planned when stopped
+  double seconds = 0;  // measured: without warm-up; less than planned when stopped
   bool stopped = false;
-  bool realtime = false;      // the kernel granted it
+  bool realtime = false;  // the kernel granted it
   double client_cpu_seconds = 0;
 };
 
 struct LiveState {
-  double seconds = 0;        // since the run began
+  double seconds = 0;  // since the run began
   bool warm_up = false;
   Measurements::Slice recent;
   size_t in_flight = 0;

@@ -61,7 +61,8 @@ absl::StatusOr<std::vector<v1::ScoreRequest>> Requests(const Options& options,
   return DrawRequests(*metadata, options.draw);
 }
 
-absl::StatusOr<RequestSet> Prepare(const Options& options, const absl::StatusOr<v1::GetModelMetadataResponse>& metadata) {
+absl::StatusOr<RequestSet> Prepare(const Options& options,
+                                   const absl::StatusOr<v1::GetModelMetadataResponse>& metadata) {
   std::vector<v1::GoldenCase> expected;
   if (!options.expect_file.empty()) {
     absl::StatusOr<std::vector<v1::GoldenCase>> cases = ReadCases(options.expect_file);

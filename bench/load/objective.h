@@ -10,8 +10,8 @@
 namespace din::load {
 
 struct Objective {
-  std::string text;        // as given
-  double quantile = 0;     // in (0, 1)
+  std::string text;     // as given
+  double quantile = 0;  // in (0, 1)
   int64_t limit_ns = 0;
 };
 

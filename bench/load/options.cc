@@ -123,7 +123,8 @@ absl::Status ParseVersions(const std::string& value, std::set<int64_t>& versions
 std::vector<Flag> TargetFlags(Options& o) {
   return {
       {"", "", "Server", {}},
-      {"server", "ADDRESS", "host:port or unix:/path (default: $DIN_SERVER, or 127.0.0.1:8500)", Text(&o.target.address)},
+      {"server", "ADDRESS", "host:port or unix:/path (default: $DIN_SERVER, or 127.0.0.1:8500)",
+       Text(&o.target.address)},
       {"connections", "N", "connections of their own (1)", Within(&o.target.connections, 1, 1000)},
       {"connect-timeout", "TIME", "give up when they are not all there by then (10s)", Seconds(&o.connect_seconds)},
       {"ca", "FILE", "TLS: the authority that the server's certificate must come from", Text(&o.target.ca_file)},
@@ -134,7 +135,8 @@ std::vector<Flag> TargetFlags(Options& o) {
          o.engine.metadata.emplace_back(key, value);
          return absl::OkStatus();
        })},
-      {"server-pid", "PID", "a server on this machine: also report its CPU and memory", Within(&o.server_pid, 1, 1 << 30)},
+      {"server-pid", "PID", "a server on this machine: also report its CPU and memory",
+       Within(&o.server_pid, 1, 1 << 30)},
   };
 }
 
@@ -200,7 +202,8 @@ std::vector<Flag> ModeFlags(Options& o) {
        Parsed(&o.find_max, [](const std::string& text) { return ParseObjective(text); })},
       {"max-rate", "N", "of the search (1e6)", Within(&o.search.most, 1, 1e7)},
       {"precision", "SHARE", "of the search (0.03)", Within(&o.search.precision, 0.001, 0.5)},
-      {"sweep", "RATES", "one run at each: 1000,2000,5000 or FROM..TO/N with equal ratios", Parsed(&o.sweep, ParseRates)},
+      {"sweep", "RATES", "one run at each: 1000,2000,5000 or FROM..TO/N with equal ratios",
+       Parsed(&o.sweep, ParseRates)},
       {"", "", "Output", {}},
       {"json", "FILE", "all figures; - is standard output", Text(&o.json_file)},
       {"html", "FILE", "the report as one page that needs no network", Text(&o.html_file)},
@@ -281,7 +284,8 @@ std::string HelpText() {
   Options options;
   std::string text =
       "din-load: open-loop load for a din-server\n\n"
-      "Requests are sent when they are due, whatever became of those before, and latency is counted from that time, so a\n"
+      "Requests are sent when they are due, whatever became of those before, and latency is counted from that time, so "
+      "a\n"
       "server that stalls is seen to stall. A run in which the generator itself was late is declared invalid.\n\n"
       "  din-load --server 127.0.0.1:8500 --rate 2000 --duration 30s --html report.html\n"
       "  din-load --find-max 'p99<5ms' --duration 10s\n"
@@ -290,11 +294,12 @@ std::string HelpText() {
     if (*flag.name == '\0') {
       absl::StrAppend(&text, "\n", flag.help, "\n");
     } else {
-      absl::StrAppend(&text, absl::StrFormat("  %-26s %s\n", absl::StrCat("--", flag.name, " ", flag.value), flag.help));
+      absl::StrAppend(&text,
+                      absl::StrFormat("  %-26s %s\n", absl::StrCat("--", flag.name, " ", flag.value), flag.help));
     }
   }
-  absl::StrAppend(&text,
-                  "\nExit code: 0 well; 1 could not run; 2 wrong usage; 3 a run is invalid; 4 a wrong answer came back.\n");
+  absl::StrAppend(
+      &text, "\nExit code: 0 well; 1 could not run; 2 wrong usage; 3 a run is invalid; 4 a wrong answer came back.\n");
   return text;
 }
 

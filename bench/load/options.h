@@ -38,7 +38,7 @@ struct Options {
   FindMaxOptions search;
   std::vector<double> sweep;
 
-  int server_pid = 0;  // 0: not known
+  int server_pid = 0;     // 0: not known
   std::string json_file;  // "-": standard output
   std::string html_file;
 };

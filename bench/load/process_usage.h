@@ -7,7 +7,7 @@
 namespace din::load {
 
 struct ProcessUsage {
-  double cpu_seconds = 0;       // all threads, user and kernel, since the process began
+  double cpu_seconds = 0;  // all threads, user and kernel, since the process began
   int64_t resident_bytes = 0;
 };
 

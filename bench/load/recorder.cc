@@ -10,9 +10,10 @@ namespace din::load {
 std::string_view Name(int outcome) {
   // The first seventeen are gRPC's (grpc/status.h).
   static constexpr std::array<std::string_view, kOutcomes> kNames = {
-      "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-      "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-      "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED", "WRONG_ANSWER", "UNANSWERED", "NOT_SENT"};
+      "OK",        "CANCELLED",       "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS",  "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",    "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED", "WRONG_ANSWER",      "UNANSWERED",         "NOT_SENT"};
   return outcome >= 0 && outcome < kOutcomes ? kNames[outcome] : kNames[2];
 }
 

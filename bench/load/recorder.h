@@ -17,9 +17,9 @@ namespace din::load {
 enum Outcome : int {
   kOk = 0,
   kDeadlineExceeded = 4,
-  kWrongAnswer = 17,   // answered OK, but the answer is not right
-  kUnanswered = 18,    // nothing came until the run's end
-  kNotSent = 19,       // the generator had too many in flight
+  kWrongAnswer = 17,  // answered OK, but the answer is not right
+  kUnanswered = 18,   // nothing came until the run's end
+  kNotSent = 19,      // the generator had too many in flight
   kOutcomes = 20,
 };
 std::string_view Name(int outcome);  // "OK", "RESOURCE_EXHAUSTED", ..., "WRONG_ANSWER"
@@ -29,7 +29,7 @@ struct Sample {
   int64_t lag_ns = 0;       // sent this much later
   int64_t latency_ns = 0;   // from the intended time to the answer
   int outcome = kOk;
-  int64_t version = 0;      // that answered; 0: not known
+  int64_t version = 0;  // that answered; 0: not known
 };
 
 // Measurements of one run, or of a part of its threads.
@@ -37,7 +37,7 @@ struct Measurements {
   // A stretch of time, by intended send time: its latencies are those of the requests that were due in it.
   struct Slice {
     uint64_t sent = 0;
-    uint64_t good = 0;    // right answers within the deadline
+    uint64_t good = 0;  // right answers within the deadline
     uint64_t errors = 0;
     Histogram latency;
     int64_t worst_lag_ns = 0;

@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 json ToJson(const Quantiles& q) {
-  return {{"p50", q.p50}, {"p90", q.p90},   {"p95", q.p95},   {"p99", q.p99},
+  return {{"p50", q.p50},   {"p90", q.p90}, {"p95", q.p95},   {"p99", q.p99},
           {"p999", q.p999}, {"max", q.max}, {"mean", q.mean}, {"count", q.count}};
 }
 
@@ -73,36 +73,35 @@ std::string Row(const char* name, const Quantiles& q) {
 }  // namespace
 
 json ToJson(const Report& r) {
-  json out = {
-      {"tool", "din-load"},
-      {"format", 1},
-      {"command", r.command},
-      {"started", r.started},
-      {"machine",
-       {{"cpu", r.machine.cpu},
-        {"cores", r.machine.cores},
-        {"memory_bytes", r.machine.memory_bytes},
-        {"kernel", r.machine.kernel}}},
-      {"server",
-       {{"address", r.address},
-        {"model", r.model},
-        {"version", r.version},
-        {"digest", r.digest},
-        {"instruction_set", r.instruction_set}}},
-      {"requests",
-       {{"source", r.requests},
-        {"distinct", r.distinct_requests},
-        {"mean_bytes", r.mean_bytes},
-        {"mean_candidates", r.mean_candidates},
-        {"mean_behaviours", r.mean_behaviours}}},
-      {"load",
-       {{"arrivals", r.arrivals},
-        {"connections", r.connections},
-        {"threads", r.threads},
-        {"deadline_ms", r.deadline_ms},
-        {"warm_up_s", r.warm_up_seconds},
-        {"scheduling", r.scheduling}}},
-      {"runs", json::array()}};
+  json out = {{"tool", "din-load"},
+              {"format", 1},
+              {"command", r.command},
+              {"started", r.started},
+              {"machine",
+               {{"cpu", r.machine.cpu},
+                {"cores", r.machine.cores},
+                {"memory_bytes", r.machine.memory_bytes},
+                {"kernel", r.machine.kernel}}},
+              {"server",
+               {{"address", r.address},
+                {"model", r.model},
+                {"version", r.version},
+                {"digest", r.digest},
+                {"instruction_set", r.instruction_set}}},
+              {"requests",
+               {{"source", r.requests},
+                {"distinct", r.distinct_requests},
+                {"mean_bytes", r.mean_bytes},
+                {"mean_candidates", r.mean_candidates},
+                {"mean_behaviours", r.mean_behaviours}}},
+              {"load",
+               {{"arrivals", r.arrivals},
+                {"connections", r.connections},
+                {"threads", r.threads},
+                {"deadline_ms", r.deadline_ms},
+                {"warm_up_s", r.warm_up_seconds},
+                {"scheduling", r.scheduling}}},
+              {"runs", json::array()}};
   for (const RunSummary& run : r.runs) out["runs"].push_back(ToJson(run));
   if (r.objective) {
     out["objective"] = {
@@ -120,11 +119,11 @@ std::string ToHtml(const Report& report) {
 }
 
 std::string ToTable(const RunSummary& run) {
-  std::string out = absl::StrFormat("\n  %.0f requests/s offered for %.4g s: %d sent, %d right answers", run.offered_rate,
-                                    run.seconds, run.sent, run.ok);
+  std::string out = absl::StrFormat("\n  %.0f requests/s offered for %.4g s: %d sent, %d right answers",
+                                    run.offered_rate, run.seconds, run.sent, run.ok);
   absl::StrAppend(&out, absl::StrFormat(", goodput %.1f/s\n\n", run.goodput));
-  absl::StrAppend(&out, absl::StrFormat("  %-9s %10s %10s %10s %10s %10s %10s\n", "", "p50", "p90", "p95", "p99",
-                                        "p99.9", "max"));
+  absl::StrAppend(
+      &out, absl::StrFormat("  %-9s %10s %10s %10s %10s %10s %10s\n", "", "p50", "p90", "p95", "p99", "p99.9", "max"));
   absl::StrAppend(&out, Row("latency", run.latency));
   if (run.refusal.count > 0) absl::StrAppend(&out, Row("refusals", run.refusal));
   absl::StrAppend(&out, Row("send lag", run.lag), "\n");

@@ -18,7 +18,7 @@ struct Report {
   std::string started;  // RFC 3339
   Machine machine;
   std::string address;
-  std::string model;    // empty where the server told nothing of it
+  std::string model;  // empty where the server told nothing of it
   int64_t version = 0;
   std::string digest;
   std::string instruction_set;

@@ -31,8 +31,8 @@ class PowerLaw {
     const double u = std::uniform_real_distribution<double>(0, 1)(rng);
     const double end = static_cast<double>(size_) + 1;
     const double power = 1 - exponent_;
-    const double x = std::abs(power) < 1e-9 ? std::pow(end, u)
-                                            : std::pow(1 + u * (std::pow(end, power) - 1), 1 / power);
+    const double x =
+        std::abs(power) < 1e-9 ? std::pow(end, u) : std::pow(1 + u * (std::pow(end, power) - 1), 1 / power);
     return std::clamp<int64_t>(static_cast<int64_t>(x) - 1, 0, size_ - 1);
   }
 
@@ -51,9 +51,9 @@ class IdSource {
       source.size_ = static_cast<int64_t>(given->second.size());
     }
     if (source.size_ == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("id map \"", map.name(), "\": the metadata do not list its ids; give them with --ids ",
-                       map.name(), "=FILE, or whole requests with --requests FILE"));
+      return absl::InvalidArgumentError(absl::StrCat("id map \"", map.name(),
+                                                     "\": the metadata do not list its ids; give them with --ids ",
+                                                     map.name(), "=FILE, or whole requests with --requests FILE"));
     }
     // Any step that shares no factor with the size visits every row once.
     source.step_ = source.known_ != nullptr ? 1 : source.size_ * 0.618 + 1;
@@ -79,11 +79,20 @@ class IdSource {
  private:
   IdSource(const v1::IdMap& map, const DrawOptions& options) : map_(&map), exponent_(options.zipf) {
     switch (map.kind_case()) {
-      case v1::IdMap::kIdentity: size_ = map.identity().size(); first_ = map.identity().first(); break;
-      case v1::IdMap::kModulo: size_ = map.modulo().size(); break;
+      case v1::IdMap::kIdentity:
+        size_ = map.identity().size();
+        first_ = map.identity().first();
+        break;
+      case v1::IdMap::kModulo:
+        size_ = map.modulo().size();
+        break;
       // As many ids as rows: a hash leaves some rows out and meets some twice, as real ids do.
-      case v1::IdMap::kHash: size_ = map.hash().size(); first_ = 1; break;
-      default: break;
+      case v1::IdMap::kHash:
+        size_ = map.hash().size();
+        first_ = 1;
+        break;
+      default:
+        break;
     }
     const auto rule = map.out_of_vocabulary();
     if (rule == v1::IdMap::ROW || rule == v1::IdMap::ZERO) share_unknown_ = options.out_of_vocabulary;
@@ -96,9 +105,7 @@ class IdSource {
     return absl::StrCat(first_ + row);
   }
   // No real catalogue reaches ids of this size.
-  std::string Unknown(Rng& rng) const {
-    return absl::StrCat(int64_t{1} << 62 | static_cast<int64_t>(rng() >> 8));
-  }
+  std::string Unknown(Rng& rng) const { return absl::StrCat(int64_t{1} << 62 | static_cast<int64_t>(rng() >> 8)); }
   static bool IsPadding(const v1::Feature& feature, const std::string& id) {
     const v1::Feature::Padding& padding = feature.padding();
     if (padding.kind_case() == v1::Feature::Padding::kId) return absl::StrCat(padding.id()) == id;
@@ -168,13 +175,16 @@ class Drawer {
       case v1::ID:
         for (size_t r = 0; r < rows; ++r) ids_.at(feature.id_map()).AddTo(feature, rng_, column);
         break;
-      case v1::ID_LIST: FillLists(feature, rows, column); break;
+      case v1::ID_LIST:
+        FillLists(feature, rows, column);
+        break;
       case v1::DENSE: {
         std::normal_distribution<float> value;
         for (size_t v = 0; v < rows * std::max(1u, feature.width()); ++v) column.add_values(value(rng_));
         break;
       }
-      default: break;
+      default:
+        break;
     }
   }
 

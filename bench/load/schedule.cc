@@ -73,12 +73,14 @@ double Schedule::Seconds() const {
 }
 
 double Schedule::Requests() const {
-  return std::accumulate(pieces_.begin(), pieces_.end(), 0.0, [](double s, const Piece& p) { return s + RequestsIn(p); });
+  return std::accumulate(pieces_.begin(), pieces_.end(), 0.0,
+                         [](double s, const Piece& p) { return s + RequestsIn(p); });
 }
 
 double Schedule::RateAt(double seconds) const {
   for (const Piece& piece : pieces_) {
-    if (seconds < piece.seconds) return piece.begin_rate + (piece.end_rate - piece.begin_rate) * seconds / piece.seconds;
+    if (seconds < piece.seconds)
+      return piece.begin_rate + (piece.end_rate - piece.begin_rate) * seconds / piece.seconds;
     seconds -= piece.seconds;
   }
   return 0;

@@ -30,7 +30,7 @@ class Schedule {
   Schedule WithWarmUp(double seconds) const;
 
   double Seconds() const;
-  double Requests() const;          // expected number: the integral of the rate
+  double Requests() const;  // expected number: the integral of the rate
   double MeanRate() const { return Requests() / Seconds(); }
   double RateAt(double seconds) const;
   // The time at which the integral of the rate reaches n; none beyond Requests().

@@ -9,7 +9,7 @@
 namespace din::load {
 namespace {
 
-constexpr double kLagFloorUs = 100;   // below this, lag is noise of the machine
+constexpr double kLagFloorUs = 100;  // below this, lag is noise of the machine
 constexpr double kLagOfLatency = 0.05;
 
 double Us(int64_t ns) { return static_cast<double>(ns) / 1000; }
@@ -49,8 +49,8 @@ std::vector<Event> EventsOf(const Measurements& m) {
   for (const auto& [number, version] : m.versions) firsts.emplace_back(version.first_ns, number);
   std::ranges::sort(firsts);
   for (size_t v = 1; v < firsts.size(); ++v) {
-    events.push_back({static_cast<double>(firsts[v].first) * 1e-9, Event::Kind::kSwap,
-                      absl::StrCat("version ", firsts[v].second)});
+    events.push_back(
+        {static_cast<double>(firsts[v].first) * 1e-9, Event::Kind::kSwap, absl::StrCat("version ", firsts[v].second)});
   }
   for (size_t s = 0; s < m.slices.size();) {
     if (m.slices[s].errors == 0) {
@@ -60,8 +60,9 @@ std::vector<Event> EventsOf(const Measurements& m) {
     uint64_t errors = 0;
     const size_t begin = s;
     for (; s < m.slices.size() && m.slices[s].errors > 0; ++s) errors += m.slices[s].errors;
-    events.push_back({static_cast<double>(begin) * m.slice_seconds, Event::Kind::kErrors,
-                      absl::StrFormat("%d errors in %.3g s", errors, static_cast<double>(s - begin) * m.slice_seconds)});
+    events.push_back(
+        {static_cast<double>(begin) * m.slice_seconds, Event::Kind::kErrors,
+         absl::StrFormat("%d errors in %.3g s", errors, static_cast<double>(s - begin) * m.slice_seconds)});
   }
   return events;
 }

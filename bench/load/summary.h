@@ -42,14 +42,14 @@ struct RunSummary {
   double seconds = 0;
   std::vector<std::string> invalid;  // reasons; empty: the figures may be believed
   uint64_t sent = 0;
-  uint64_t ok = 0;          // right answers
-  uint64_t good = 0;        // right answers within the deadline
-  double goodput = 0;       // the latter per second
+  uint64_t ok = 0;                         // right answers
+  uint64_t good = 0;                       // right answers within the deadline
+  double goodput = 0;                      // the latter per second
   std::map<std::string, uint64_t> errors;  // by name of the outcome
   std::vector<std::string> wrong;          // examples
-  Quantiles latency;        // of right answers, from the intended send time
-  Quantiles refusal;        // of all other answers
-  Quantiles lag;            // of the sends
+  Quantiles latency;                       // of right answers, from the intended send time
+  Quantiles refusal;                       // of all other answers
+  Quantiles lag;                           // of the sends
   // (q, us): what the percentile plot shows.
   std::vector<std::pair<double, double>> percentiles;
   // At the objective's quantile, over all requests: one that failed counts as infinitely slow (a negative value here).

@@ -38,9 +38,7 @@ class DinScorer final : public Scorer {
     requests_.push_back(testing::DecodeOrDie(model_.decoder(), AsColumns(model_.spec(), request)));
   }
   void Clear() override { requests_.clear(); }
-  void Score(size_t request, std::span<float> scores) override {
-    model_.Score(requests_[request], workspace_, scores);
-  }
+  void Score(size_t request, std::span<float> scores) override { model_.Score(requests_[request], workspace_, scores); }
 
  private:
   const DinModel& model_;
@@ -61,8 +59,6 @@ std::vector<float> Embed(const std::vector<PeerTable>& tables, const std::vector
   return out;
 }
 
-std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model) {
-  return std::make_unique<DinScorer>(model);
-}
+std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model) { return std::make_unique<DinScorer>(model); }
 
 }  // namespace din::peers

@@ -112,9 +112,12 @@ class Exporter {
 
   std::string Activate(const PeerLayer& layer, const std::string& x) {
     switch (layer.activation) {
-      case PeerLayer::Activation::kNone: return x;
-      case PeerLayer::Activation::kSigmoid: return Op("Sigmoid", {x});
-      case PeerLayer::Activation::kDice: return tiled() ? DiceAsWritten(layer, x) : DiceFolded(layer, x);
+      case PeerLayer::Activation::kNone:
+        return x;
+      case PeerLayer::Activation::kSigmoid:
+        return Op("Sigmoid", {x});
+      case PeerLayer::Activation::kDice:
+        return tiled() ? DiceAsWritten(layer, x) : DiceFolded(layer, x);
     }
     return x;
   }
@@ -225,7 +228,8 @@ class Exporter {
       // The user's share of the first layer is the same for every candidate.
       const PeerLayer& layer = model_.tower[l++];
       const int64_t both = 2 * model_.width;
-      const std::string user = Op("MatMul", {User(), Floats({model_.user_width, layer.out}, Columns(layer, both, model_.user_width))});
+      const std::string user =
+          Op("MatMul", {User(), Floats({model_.user_width, layer.out}, Columns(layer, both, model_.user_width))});
       const std::string rest = Op("MatMul", {x, Floats({both, layer.out}, Columns(layer, 0, both))});
       x = Activate(layer, Op("Add", {rest, Op("Add", {user, Bias(layer)})}));
     }

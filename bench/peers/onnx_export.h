@@ -17,7 +17,8 @@ enum class Form {
 };
 
 // What the graph is given. Dense: q [B, width], k ([B, H, width] when tiled, else [H, width]), u [1, user_width].
-// Rows: for each field cand<i> [B] and hist<i> ([B, H] when tiled, else [H]), for each user field user<i> [1], all int64.
+// Rows: for each field cand<i> [B] and hist<i> ([B, H] when tiled, else [H]), for each user field user<i> [1], all
+// int64.
 enum class Inputs { kDense, kRows };
 
 // Serialised; opset 17. One output, scores [B].

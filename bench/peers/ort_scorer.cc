@@ -69,8 +69,10 @@ class OrtScorer final : public Scorer {
     };
     if (inputs_ == Inputs::kDense) {
       Keep("q", Embed(model_.fields, request.candidate_rows), {b, model_.width}, kept, kept.floats);
-      Keep("k", Tiled(Embed(model_.fields, request.behaviour_rows), tiles), shape({h, model_.width}), kept, kept.floats);
-      if (model_.user_width > 0) Keep("u", Embed(model_.user, UserRows(request)), {1, model_.user_width}, kept, kept.floats);
+      Keep("k", Tiled(Embed(model_.fields, request.behaviour_rows), tiles), shape({h, model_.width}), kept,
+           kept.floats);
+      if (model_.user_width > 0)
+        Keep("u", Embed(model_.user, UserRows(request)), {1, model_.user_width}, kept, kept.floats);
       return;
     }
     for (size_t f = 0; f < model_.fields.size(); ++f) {
@@ -124,11 +126,12 @@ class OrtScorer final : public Scorer {
   template <typename T>
   void Keep(const std::string& name, std::vector<T> values, const std::vector<int64_t>& shape, Kept& kept,
             std::deque<std::vector<T>>& numbers) {
-    const auto type = std::is_same_v<T, float> ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+    const auto type =
+        std::is_same_v<T, float> ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
     std::vector<T>& mine = numbers.emplace_back(std::move(values));
     OrtValue* value = nullptr;
-    Check(Api().CreateTensorWithDataAsOrtValue(memory_, mine.data(), mine.size() * sizeof(T), shape.data(), shape.size(),
-                                               type, &value));
+    Check(Api().CreateTensorWithDataAsOrtValue(memory_, mine.data(), mine.size() * sizeof(T), shape.data(),
+                                               shape.size(), type, &value));
     kept.names.push_back(name);
     kept.values.push_back(value);
   }

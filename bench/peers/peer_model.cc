@@ -45,8 +45,8 @@ PeerLayer HiddenLayer(const TensorMap& tensors, const std::string& prefix, int64
 }
 
 template <typename Layers>
-std::vector<PeerLayer> Stack(const TensorMap& tensors, const std::string& prefix, const std::string& head,
-                             int64_t in, const Layers& specs) {
+std::vector<PeerLayer> Stack(const TensorMap& tensors, const std::string& prefix, const std::string& head, int64_t in,
+                             const Layers& specs) {
   std::vector<PeerLayer> layers;
   for (int l = 0; l < specs.size(); ++l) {
     layers.push_back(HiddenLayer(tensors, absl::StrCat(prefix, ".l", l), in, specs[l]));
@@ -57,7 +57,8 @@ std::vector<PeerLayer> Stack(const TensorMap& tensors, const std::string& prefix
 }
 
 int64_t Width(const std::vector<PeerTable>& tables) {
-  return std::accumulate(tables.begin(), tables.end(), int64_t{0}, [](int64_t w, const PeerTable& t) { return w + t.dim; });
+  return std::accumulate(tables.begin(), tables.end(), int64_t{0},
+                         [](int64_t w, const PeerTable& t) { return w + t.dim; });
 }
 
 }  // namespace
@@ -94,9 +95,15 @@ PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input
   for (int f = 0; f < spec.features_size(); ++f) {
     const std::vector<uint32_t>& rows = input.columns[f].rows;
     switch (spec.features(f).scope()) {
-      case v1::CANDIDATE: request.candidate_rows.emplace_back(rows.begin(), rows.end()); break;
-      case v1::SEQUENCE: request.behaviour_rows.emplace_back(rows.begin(), rows.end()); break;
-      default: request.user_rows.push_back(rows[0]); break;
+      case v1::CANDIDATE:
+        request.candidate_rows.emplace_back(rows.begin(), rows.end());
+        break;
+      case v1::SEQUENCE:
+        request.behaviour_rows.emplace_back(rows.begin(), rows.end());
+        break;
+      default:
+        request.user_rows.push_back(rows[0]);
+        break;
     }
   }
   request.behaviours = request.behaviour_rows.front().size();

@@ -37,7 +37,7 @@ struct PeerTable {
 struct PeerModel {
   std::vector<PeerTable> fields;  // of candidates and behaviours, which share tables
   std::vector<PeerTable> user;
-  int64_t width = 0;              // of q and k
+  int64_t width = 0;  // of q and k
   int64_t user_width = 0;
   std::vector<PeerLayer> attention;  // the last has one output
   bool product = false;

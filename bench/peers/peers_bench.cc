@@ -49,10 +49,17 @@ struct Shape {
                         inputs == Inputs::kRows ? ", with look-up" : "");
   }
 };
-constexpr Shape kShapes[] = {
-    {true, 1, 50},     {true, 50, 50},     {true, 200, 50},    {true, 200, 100},
-    {true, 500, 100},  {true, 1000, 100},  {true, 200, 1000},  {true, 200, 100, Inputs::kRows},
-    {false, 200, 100}, {false, 1000, 100}, {false, 200, 100, Inputs::kRows}};
+constexpr Shape kShapes[] = {{true, 1, 50},
+                             {true, 50, 50},
+                             {true, 200, 50},
+                             {true, 200, 100},
+                             {true, 500, 100},
+                             {true, 1000, 100},
+                             {true, 200, 1000},
+                             {true, 200, 100, Inputs::kRows},
+                             {false, 200, 100},
+                             {false, 1000, 100},
+                             {false, 200, 100, Inputs::kRows}};
 
 // A model in the forms that contestants need.
 struct Bed {
@@ -159,9 +166,10 @@ void CheckAgainstOurs(std::vector<Contestant>& all, const Shape& shape) {
 }
 
 void PrintHeader(const Settings& settings) {
-  std::printf("Microseconds a request, median and half the distance of the quartiles of %d rounds; dinserve on 1 thread, the "
-              "others on %d.\nAll scores agree with dinserve's within %g.\n\n| shape (B x H) |", settings.rounds,
-              settings.threads, kTolerance);
+  std::printf(
+      "Microseconds a request, median and half the distance of the quartiles of %d rounds; dinserve on 1 thread, the "
+      "others on %d.\nAll scores agree with dinserve's within %g.\n\n| shape (B x H) |",
+      settings.rounds, settings.threads, kTolerance);
   for (const char* name : kNames) std::printf(" %s |", name);
   std::printf(" best other / dinserve |\n|---|");
   for (size_t c = 0; c <= std::size(kNames); ++c) std::printf("---|");

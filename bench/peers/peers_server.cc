@@ -127,8 +127,9 @@ int Main(const std::vector<std::string>& arguments) {
   int threads = static_cast<int>(std::thread::hardware_concurrency());
   if (arguments.size() < 3 || arguments.size() > 4 ||
       (arguments.size() == 4 && !(absl::SimpleAtoi(arguments[3], &threads) && threads > 0))) {
-    std::fputs("peers_server ort-tiled|ort-split|ort-per-candidate|libtorch|dinserve SNAPSHOT LISTEN-ADDRESS [THREADS]\n",
-               stderr);
+    std::fputs(
+        "peers_server ort-tiled|ort-split|ort-per-candidate|libtorch|dinserve SNAPSHOT LISTEN-ADDRESS [THREADS]\n",
+        stderr);
     return 2;
   }
   ModelHandle model = testing::OrDie(LoadModelFrom(arguments[1], "peer", 1, {}));

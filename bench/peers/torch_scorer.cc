@@ -17,7 +17,8 @@ torch::Tensor Tensor(std::span<const float> values, const std::vector<int64_t>& 
 }
 
 torch::Tensor Rows(const std::vector<int64_t>& rows) {
-  return torch::from_blob(const_cast<int64_t*>(rows.data()), {static_cast<int64_t>(rows.size())}, torch::kInt64).clone();
+  return torch::from_blob(const_cast<int64_t*>(rows.data()), {static_cast<int64_t>(rows.size())}, torch::kInt64)
+      .clone();
 }
 
 // Writes the forward function and gives the module what it names.
@@ -39,7 +40,8 @@ class ModuleWriter {
     if (!model_.bn_gamma.empty()) {
       Give("bn_mean", model_.bn_mean), Give("bn_var", model_.bn_var);
       Give("bn_gamma", model_.bn_gamma), Give("bn_beta", model_.bn_beta);
-      absl::StrAppend(&body, "  x = torch.batch_norm(x, self.bn_gamma, self.bn_beta, self.bn_mean, self.bn_var, False, 0.1, ",
+      absl::StrAppend(&body,
+                      "  x = torch.batch_norm(x, self.bn_gamma, self.bn_beta, self.bn_mean, self.bn_var, False, 0.1, ",
                       model_.bn_eps, ", False)\n");
     }
     Layers("tower", model_.tower, body);
@@ -51,9 +53,7 @@ class ModuleWriter {
   }
 
  private:
-  void Give(const std::string& name, const torch::Tensor& tensor) {
-    module_.register_buffer(name, tensor);
-  }
+  void Give(const std::string& name, const torch::Tensor& tensor) { module_.register_buffer(name, tensor); }
   void Give(const std::string& name, const std::vector<float>& values) {
     Give(name, Tensor(values, {static_cast<int64_t>(values.size())}));
   }

@@ -19,9 +19,9 @@ class Child {
 
   pid_t pid() const { return pid_; }
   void Signal(int signal) const;
-  std::string ReadLine();       // without its end; "" at the end of the output
+  std::string ReadLine();  // without its end; "" at the end of the output
   std::string ReadRest();
-  int Wait();                   // exit code; 128 + signal when it was killed
+  int Wait();  // exit code; 128 + signal when it was killed
 
  private:
   pid_t pid_ = -1;

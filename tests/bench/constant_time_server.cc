@@ -50,8 +50,7 @@ class ConstantTimeService final : public v1::ScoringService::CallbackService {
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* GetModelMetadata(grpc::CallbackServerContext* context,
-                                             const v1::GetModelMetadataRequest*,
+  grpc::ServerUnaryReactor* GetModelMetadata(grpc::CallbackServerContext* context, const v1::GetModelMetadataRequest*,
                                              v1::GetModelMetadataResponse* response) override {
     response->set_model("constant");
     response->set_version(1);

@@ -17,9 +17,9 @@ using nlohmann::json;
 using testing::AddressOf;
 using testing::Beside;
 using testing::Child;
+using ::testing::HasSubstr;
 using testing::kRate;
 using testing::LoadCommand;
-using ::testing::HasSubstr;
 
 TEST(DinLoadTest, RefusalsAreErrorsAndNotGoodput) {
   Child server({Beside("constant_time_server"), "--refuse-every", "4"});

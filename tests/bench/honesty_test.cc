@@ -17,9 +17,9 @@ using nlohmann::json;
 using testing::AddressOf;
 using testing::Beside;
 using testing::Child;
+using ::testing::HasSubstr;
 using testing::kRate;
 using testing::LoadCommand;
-using ::testing::HasSubstr;
 
 // Stops `child` for `seconds` and returns how long it really was.
 double StopFor(const Child& child, double seconds) {

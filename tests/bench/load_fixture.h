@@ -20,9 +20,21 @@ inline std::string AddressOf(Child& server) {
 
 // The command line of a run with kRate evenly spaced requests per second and its report as JSON on standard output.
 inline std::vector<std::string> LoadCommand(const std::string& address, const std::vector<std::string>& more) {
-  std::vector<std::string> arguments = {Beside("din-load"), "--server",    address, "--rate",
-                                        std::to_string(kRate), "--arrivals", "constant", "--candidates",
-                                        "4", "--behaviours", "4", "--distinct", "64", "--json", "-"};
+  std::vector<std::string> arguments = {Beside("din-load"),
+                                        "--server",
+                                        address,
+                                        "--rate",
+                                        std::to_string(kRate),
+                                        "--arrivals",
+                                        "constant",
+                                        "--candidates",
+                                        "4",
+                                        "--behaviours",
+                                        "4",
+                                        "--distinct",
+                                        "64",
+                                        "--json",
+                                        "-"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }

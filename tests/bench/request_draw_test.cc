@@ -36,7 +36,8 @@ v1::GetModelMetadataResponse Metadata() {
         {"name": "tags", "scope": "CANDIDATE", "kind": "ID_LIST", "idMap": "tags"},
         {"name": "city", "scope": "USER", "kind": "ID", "idMap": "cities"},
         {"name": "price", "scope": "CANDIDATE", "kind": "DENSE", "width": 2},
-        {"name": "shop", "scope": "CANDIDATE", "kind": "ID", "idMap": "items"}]}})json", &metadata);
+        {"name": "shop", "scope": "CANDIDATE", "kind": "ID", "idMap": "items"}]}})json",
+                                                                  &metadata);
   EXPECT_TRUE(status.ok()) << status.ToString();
   return metadata;
 }
