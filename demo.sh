@@ -69,7 +69,9 @@ for _ in $(seq 100); do
   kill -0 "$server" 2>/dev/null || { cat "$work/server.log" >&2; exit 1; }
   sleep 0.1
 done
-export DIN_SERVER="127.0.0.1:$(head -n 1 "$work/port")"
+[ -s "$work/port" ] || { cat "$work/server.log" >&2; echo "demo: din-server was not ready within 10 s" >&2; exit 1; }
+DIN_SERVER="127.0.0.1:$(head -n 1 "$work/port")"
+export DIN_SERVER
 "$bin/dinctl" status
 
 step "real users: what they watched, what the model ranks first, and why"
@@ -84,18 +86,21 @@ done
 step "a second version goes live"
 train 2 2
 first=$(ls "$work"/requests/user-*.json | head -n 1)
-before=$("$bin/dinctl" score "$first" --json | grep -o '"version": *"*[0-9]*')
+version() { "$bin/dinctl" score "$first" --json | sed -n 's/.*"version": *"*\([0-9]*\).*/\1/p' | head -n 1; }
+before=$(version)
 publish 2
 for _ in $(seq 100); do
-  "$bin/dinctl" score "$first" --json | grep -q '"version": *"*2' && break
+  [ "$(version)" = 2 ] && break
   sleep 0.1
 done
+[ "$(version)" = 2 ] || { tail "$work/server.log" >&2; echo "demo: version 2 did not go live within 10 s" >&2; exit 1; }
 "$bin/dinctl" status
-echo "the same request: $before before, $("$bin/dinctl" score "$first" --json | grep -o '"version": *"*[0-9]*') now"
+echo "the same request: scored by version $before before, by version $(version) now"
 "$bin/dinctl" score "$first" --top 5
 
 step "stop"
 kill -TERM "$server"
-wait "$server" && echo "din-server drained and stopped (exit 0)"
 trap - EXIT
+wait "$server" || { tail "$work/server.log" >&2; echo "demo: din-server did not stop clean" >&2; exit 1; }
+echo "din-server drained and stopped (exit 0)"
 printf '\nAll of it is in %s: models, requests, server.log. Total: %s s.\n' "$work" "$SECONDS"
