@@ -175,7 +175,11 @@ class Lane {
     if (sample.outcome < 0 || sample.outcome > 16) sample.outcome = 2;
     const uint32_t every = shared_.options.verify_every;
     if (sample.outcome == kOk && every != 0 && n % every == 0) {
-      const absl::StatusOr<int64_t> version = verifier_.Check(call.request, call.answer);
+      absl::StatusOr<int64_t> version = verifier_.Check(call.request, call.answer);
+      if (version.ok() && shared_.options.judge) {
+        const absl::Status status = shared_.options.judge(call.request, verifier_.response());
+        if (!status.ok()) version = status;
+      }
       if (version.ok()) {
         sample.version = *version;
       } else {
@@ -189,6 +193,7 @@ class Lane {
   }
 
   void Record(const Sample& sample) {
+    if (shared_.options.on_sample) shared_.options.on_sample(shared_.epoch + sample.intended_ns, sample);
     const std::lock_guard lock(mutex_);
     recorder_.Add(sample);
   }

@@ -46,6 +46,12 @@ struct EngineOptions {
   Scheduling scheduling = Scheduling::kOrdinary;
   std::set<int64_t> versions;                                 // that may answer; empty: any
   std::vector<std::pair<std::string, std::string>> metadata;  // sent with every request
+
+  // For a bench that knows more; both may be empty. Called on the threads of the engine.
+  // A further opinion of an answer that is right as far as the verifier can tell: DATA_LOSS says what is wrong.
+  std::function<absl::Status(size_t request, const v1::ScoreResponse& response)> judge;
+  // Every request that ended, warm-up included, with the time at which it was due on the NowNs() clock.
+  std::function<void(int64_t due_ns, const Sample& sample)> on_sample;
 };
 
 struct RunPlan {

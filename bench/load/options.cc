@@ -3,103 +3,16 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/time.h"
+#include "bench/load/flags.h"
 
 namespace din::load {
 namespace {
-
-struct Flag {
-  const char* name;   // "" begins a group that `help` names
-  const char* value;  // what it takes, in capitals
-  const char* help;
-  std::function<absl::Status(const std::string&)> set;
-};
-
-absl::Status Bad(const std::string& value, const std::string& accepted) {
-  return absl::InvalidArgumentError(absl::StrCat("\"", value, "\" is not ", accepted));
-}
-
-auto Text(std::string* out) {
-  return [out](const std::string& value) {
-    *out = value;
-    return absl::OkStatus();
-  };
-}
-
-template <typename Number>
-auto Within(Number* out, double least, double most) {
-  return [=](const std::string& value) {
-    double number = 0;
-    if (!absl::SimpleAtod(value, &number) || !(number >= least && number <= most) ||
-        (std::is_integral_v<Number> && number != std::floor(number))) {
-      return Bad(value, absl::StrCat("a number within [", least, ", ", most, "]"));
-    }
-    *out = static_cast<Number>(number);
-    return absl::OkStatus();
-  };
-}
-
-auto Seconds(double* out) {
-  return [out](const std::string& value) {
-    absl::Duration time;
-    if (!absl::ParseDuration(value, &time) || time < absl::ZeroDuration() || time > absl::Hours(240)) {
-      return Bad(value, "a time such as 30s, 500ms, 10m");
-    }
-    *out = absl::ToDoubleSeconds(time);
-    return absl::OkStatus();
-  };
-}
-
-auto Nanoseconds(int64_t* out) {
-  return [out](const std::string& value) {
-    double seconds = 0;
-    const absl::Status status = Seconds(&seconds)(value);
-    if (status.ok()) *out = std::llround(seconds * 1e9);
-    return status;
-  };
-}
-
-template <typename Value>
-auto Choice(Value* out, std::vector<std::pair<std::string, Value>> words) {
-  return [=](const std::string& value) {
-    std::string accepted;
-    for (const auto& [word, meaning] : words) {
-      if (word == value) {
-        *out = meaning;
-        return absl::OkStatus();
-      }
-      absl::StrAppend(&accepted, accepted.empty() ? "" : " or ", word);
-    }
-    return Bad(value, accepted);
-  };
-}
-
-// For a parser that gives a StatusOr.
-template <typename Out, typename Parser>
-auto Parsed(Out* out, Parser parse) {
-  return [=](const std::string& value) {
-    auto parsed = parse(value);
-    if (!parsed.ok()) return parsed.status();
-    *out = *std::move(parsed);
-    return absl::OkStatus();
-  };
-}
-
-auto KeyValue(const std::function<absl::Status(const std::string&, const std::string&)>& use) {
-  return [use](const std::string& value) {
-    const std::pair<std::string, std::string> parts = absl::StrSplit(value, absl::MaxSplits('=', 1));
-    if (parts.first.empty() || parts.second.empty()) return Bad(value, "NAME=VALUE");
-    return use(parts.first, parts.second);
-  };
-}
 
 absl::Status ReadIds(const std::string& map, const std::string& path, DrawOptions& draw) {
   std::ifstream file(path);
@@ -257,23 +170,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments) 
   Options options;
   const char* server = std::getenv("DIN_SERVER");
   options.target.address = server != nullptr && *server != '\0' ? server : "127.0.0.1:8500";
-  const std::vector<Flag> flags = AllFlags(options);
-  for (size_t a = 0; a < arguments.size(); ++a) {
-    const std::pair<std::string, std::string> parts = absl::StrSplit(arguments[a], absl::MaxSplits('=', 1));
-    const auto flag = std::ranges::find_if(
-        flags, [&](const Flag& f) { return *f.name != '\0' && parts.first == absl::StrCat("--", f.name); });
-    if (flag == flags.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("unknown option ", arguments[a], " (see --help)"));
-    }
-    const bool joined = parts.first.size() < arguments[a].size();
-    if (!joined && a + 1 == arguments.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(parts.first, ": needs ", flag->value));
-    }
-    const absl::Status status = flag->set(joined ? parts.second : arguments[++a]);
-    if (!status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(parts.first, ": ", std::string(status.message())));
-    }
-  }
+  if (absl::Status status = ParseFlags(AllFlags(options), arguments); !status.ok()) return status;
   options.search.start = options.rate;
   options.draw.seed = options.seed;
   if (absl::Status status = Conflicts(options); !status.ok()) return status;
@@ -290,14 +187,7 @@ std::string HelpText() {
       "  din-load --server 127.0.0.1:8500 --rate 2000 --duration 30s --html report.html\n"
       "  din-load --find-max 'p99<5ms' --duration 10s\n"
       "  din-load --sweep 500..8000/9 --duration 10s --html curve.html\n";
-  for (const Flag& flag : AllFlags(options)) {
-    if (*flag.name == '\0') {
-      absl::StrAppend(&text, "\n", flag.help, "\n");
-    } else {
-      absl::StrAppend(&text,
-                      absl::StrFormat("  %-26s %s\n", absl::StrCat("--", flag.name, " ", flag.value), flag.help));
-    }
-  }
+  absl::StrAppend(&text, FormatFlags(AllFlags(options)));
   absl::StrAppend(
       &text, "\nExit code: 0 well; 1 could not run; 2 wrong usage; 3 a run is invalid; 4 a wrong answer came back.\n");
   return text;

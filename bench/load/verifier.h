@@ -26,6 +26,8 @@ class Verifier {
   // The version that scored. DATA_LOSS says what is wrong with the answer to requests.requests[request].
   absl::StatusOr<int64_t> Check(size_t request, grpc::ByteBuffer& answer);
   absl::Status Check(size_t request, const v1::ScoreResponse& response);
+  // The answer that Check deserialised last.
+  const v1::ScoreResponse& response() const { return response_; }
 
  private:
   absl::Status CheckNames(const PreparedRequest& request, const v1::ScoreResponse& response) const;
