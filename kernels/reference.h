@@ -14,6 +14,7 @@
 #include "kernels/activation_unit.h"
 #include "kernels/dense.h"
 #include "kernels/gather.h"
+#include "kernels/interaction.h"
 
 namespace din::reference {
 
@@ -161,6 +162,33 @@ std::vector<T> GatherPool(const EmbeddingTable& table, std::span<const uint32_t>
   }
   if (kind == PoolKind::kMean) {
     for (T& v : out) v /= static_cast<T>(rows.size()) + T{divisor_epsilon};
+  }
+  return out;
+}
+
+// One row of either interaction.
+template <typename T>
+std::vector<T> InnerProducts(const InteractionArgs& args, size_t row) {
+  std::vector<T> out;
+  for (size_t i = 0; i < args.vectors.size(); ++i) {
+    for (size_t j = i + 1; j < args.vectors.size(); ++j) {
+      const RowVectors &a = args.vectors[i], &b = args.vectors[j];
+      out.push_back(0);
+      for (size_t d = 0; d < args.width; ++d)
+        out.back() += T{a.data[row * a.stride + d]} * T{b.data[row * b.stride + d]};
+    }
+  }
+  return out;
+}
+
+template <typename T>
+std::vector<T> BiInteraction(const InteractionArgs& args, size_t row) {
+  std::vector<T> out(args.width);
+  for (size_t i = 0; i < args.vectors.size(); ++i) {
+    for (size_t j = i + 1; j < args.vectors.size(); ++j) {
+      const RowVectors &a = args.vectors[i], &b = args.vectors[j];
+      for (size_t d = 0; d < args.width; ++d) out[d] += T{a.data[row * a.stride + d]} * T{b.data[row * b.stride + d]};
+    }
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "kernels/dense.h"
 #include "kernels/flush_denormals.h"
 #include "kernels/gather.h"
+#include "kernels/interaction.h"
 #include "model/folding.h"
 #include "model/status_macros.h"
 
@@ -97,7 +99,8 @@ struct Workspace::Buffers {
   std::vector<Floats> slots;           // [rows, width], rows = candidates, or 1 in scope USER
   std::vector<Floats> attentions;      // [candidates, value width]
   std::vector<Floats> sequence_pools;  // [1, width]
-  std::vector<Floats> pre_towers;      // [rows, out width]
+  std::vector<Floats> interactions;    // [rows, out width], rows as for slots
+  std::vector<Floats> pre_towers;      // the same
   Floats queries;                      // [candidates, D]
   Floats keys;                         // [positions, D]
   Floats unit_scratch;
@@ -106,6 +109,7 @@ struct Workspace::Buffers {
   Floats dense_scratch;
   Floats biases;                       // [candidates]
   std::vector<uint32_t> rows;
+  std::vector<RowVectors> row_vectors;
 };
 
 Workspace::Workspace() : buffers_(std::make_unique<Buffers>()) {}
@@ -123,6 +127,7 @@ struct DinModel::Impl {
   std::vector<DenseChain> posts;
   std::vector<DenseChain> pre_towers;
   DenseChain tower;
+  float logit_bias = 0;  // of a model without a tower
 
   absl::Status Build(const TensorMap& tensors);
   void FindVectorSlots();
@@ -152,6 +157,7 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
     pre_towers.push_back(std::move(pre));
   }
   DIN_ASSIGN_OR_RETURN(tower, CreateChain(FoldTower(resolved, reader), isa));
+  DIN_ASSIGN_OR_RETURN(logit_bias, FoldLogitBias(resolved, reader));
   FindVectorSlots();
   return reader.CheckAllUsed();
 }
@@ -170,8 +176,12 @@ void DinModel::Impl::FindVectorSlots() {
       if (term.is_product) mark(term.b);
     }
   };
+  for (const ResolvedSpec::Interaction& interaction : resolved.interactions) {
+    for (const ResolvedSpec::Vector& v : interaction.vectors) mark(v);
+  }
   for (const ResolvedSpec::Network& pre : resolved.pre_towers) mark_network(pre);
   mark_network(resolved.tower);
+  for (const ResolvedSpec::Vector& v : resolved.wide) mark(v);
 }
 
 namespace {
@@ -185,6 +195,7 @@ class ForwardPass {
     Fit(buffers_.slots, resolved.slots.size());
     Fit(buffers_.attentions, resolved.attentions.size());
     Fit(buffers_.sequence_pools, resolved.sequence_pools.size());
+    Fit(buffers_.interactions, resolved.interactions.size());
     Fit(buffers_.pre_towers, resolved.pre_towers.size());
   }
 
@@ -248,6 +259,26 @@ class ForwardPass {
     Run(post, pooled, rows, value.AtLeast(rows * post.back()->out()));
   }
 
+  void Interaction(int i) {
+    const ResolvedSpec::Interaction& interaction = resolved_.interactions[i];
+    std::vector<RowVectors>& vectors = buffers_.row_vectors;
+    vectors.clear();
+    for (const ResolvedSpec::Vector& v : interaction.vectors) {
+      vectors.push_back({Value(v) + v.begin, v.per_candidate ? v.width : 0});
+    }
+    InteractionArgs args;
+    args.vectors = vectors;
+    args.width = interaction.width;
+    args.rows = interaction.per_candidate ? input_.candidates : 1;
+    args.out = buffers_.interactions[i].AtLeast(args.rows * interaction.out_width);
+    args.out_stride = interaction.out_width;
+    if (resolved_.spec.interactions(i).kind() == v1::Interaction::INNER_PRODUCTS) {
+      InnerProducts(args, isa_);
+    } else {
+      BiInteraction(args, isa_);
+    }
+  }
+
   void PreTower(int p, const DenseChain& layers) {
     const ResolvedSpec::Network& network = resolved_.pre_towers[p];
     const size_t rows = Rows(network);
@@ -255,10 +286,15 @@ class ForwardPass {
     Run(layers, x, rows, buffers_.pre_towers[p].AtLeast(rows * network.out_width));
   }
 
-  void Tower(const DenseChain& layers, std::span<float> scores) {
+  void Tower(const DenseChain& layers, float logit_bias, std::span<float> scores) {
     const size_t rows = input_.candidates;
-    Run(layers, Assemble(resolved_.tower, rows), rows, scores.data());
+    if (layers.empty()) {
+      std::fill(scores.begin(), scores.end(), logit_bias);
+    } else {
+      Run(layers, Assemble(resolved_.tower, rows), rows, scores.data());
+    }
     for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) AddIdBias(bias, scores);
+    for (const ResolvedSpec::Vector& v : resolved_.wide) AddElements(v, scores);
     Sigmoid(isa_, scores.data(), scores.size());
   }
 
@@ -356,7 +392,7 @@ class ForwardPass {
 
   size_t Rows(const ResolvedSpec::Network& network) const {
     for (const ResolvedSpec::Term& term : network.input) {
-      if (term.a.per_candidate || (term.is_product && term.b.per_candidate)) return input_.candidates;
+      if (term.per_candidate()) return input_.candidates;
     }
     return 1;
   }
@@ -369,6 +405,8 @@ class ForwardPass {
         return buffers_.attentions[v.index].get();
       case ResolvedSpec::VectorKind::kSequencePool:
         return buffers_.sequence_pools[v.index].get();
+      case ResolvedSpec::VectorKind::kInteraction:
+        return buffers_.interactions[v.index].get();
       case ResolvedSpec::VectorKind::kPreTower:
         return buffers_.pre_towers[v.index].get();
     }
@@ -416,6 +454,13 @@ class ForwardPass {
     for (size_t c = 0; c < logits.size(); ++c) logits[c] += values[per_candidate ? c : 0];
   }
 
+  void AddElements(const ResolvedSpec::Vector& v, std::span<float> logits) const {
+    const float* first = Value(v) + v.begin;
+    const auto sum = [&](const float* row) { return std::accumulate(row, row + v.used(), 0.0f); };
+    const float of_user = v.per_candidate ? 0.0f : sum(first);
+    for (size_t c = 0; c < logits.size(); ++c) logits[c] += v.per_candidate ? sum(first + c * v.width) : of_user;
+  }
+
   const ResolvedSpec& resolved_;
   const std::vector<EmbeddingTable>& tables_;
   const InstructionSet isa_;
@@ -454,8 +499,9 @@ void DinModel::Score(const ScoringInput& input, Workspace& workspace, std::span<
   for (size_t g = 0; g < m.activation_units.size(); ++g) {
     pass.Attention(static_cast<int>(g), *m.activation_units[g], m.posts[g]);
   }
+  for (size_t i = 0; i < m.resolved.interactions.size(); ++i) pass.Interaction(static_cast<int>(i));
   for (size_t p = 0; p < m.pre_towers.size(); ++p) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
-  pass.Tower(m.tower, scores);
+  pass.Tower(m.tower, m.logit_bias, scores);
 }
 
 std::vector<AttentionWeights> DinModel::Explain(const ScoringInput& input, size_t candidate,

@@ -356,6 +356,7 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldPreTower(const ResolvedSpec& 
 
 absl::StatusOr<std::vector<DenseLayerWeights>> FoldTower(const ResolvedSpec& spec, TensorReader& tensors) {
   const v1::Tower& tower = spec.spec.tower();
+  if (spec.tower.in_width == 0) return std::vector<DenseLayerWeights>{};
   std::optional<Affine> pending;
   if (tower.has_in_bn()) {
     DIN_ASSIGN_OR_RETURN(pending, ReadBatchNorm(tower.in_bn(), "tower.in_bn", spec.tower.in_width, tensors));
@@ -381,6 +382,13 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldTower(const ResolvedSpec& spe
   }
   layers.push_back({std::move(head), {}, "head"});
   return ToDense(layers);
+}
+
+absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tensors) {
+  if (spec.tower.in_width > 0 || !spec.spec.tower().global_bias()) return 0.0f;
+  DIN_ASSIGN_OR_RETURN(const Doubles bias, tensors.Weights("bias.global", {1}));
+  DIN_ASSIGN_OR_RETURN(const std::vector<float> folded, ToFloats(bias, "bias.global"));
+  return folded[0];
 }
 
 }  // namespace din

@@ -31,7 +31,10 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldPost(const ResolvedSpec& spec
 // pre_towers[p].
 absl::StatusOr<std::vector<DenseLayerWeights>> FoldPreTower(const ResolvedSpec& spec, int p, TensorReader& tensors);
 
-// The tower, its head and the global bias: the last layer has one output, the logit.
+// The tower, its head and the global bias: the last layer has one output, the logit. Empty without an input.
 absl::StatusOr<std::vector<DenseLayerWeights>> FoldTower(const ResolvedSpec& spec, TensorReader& tensors);
+
+// The global bias where there is no tower that takes it, otherwise 0.
+absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tensors);
 
 }  // namespace din

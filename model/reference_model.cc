@@ -98,7 +98,9 @@ class ParameterReader {
     }
     const v1::Tower& tower = spec.tower();
     p.tower = ReadNetwork("tower", tower, resolved.tower);
-    p.head = ReadLinear("head", tower.classes(), resolved.tower.out_width, tower.head_bias());
+    if (resolved.tower.in_width > 0) {
+      p.head = ReadLinear("head", tower.classes(), resolved.tower.out_width, tower.head_bias());
+    }
     if (tower.global_bias()) p.global_bias = Take(reader_.Weights("bias.global", {1}), 1)[0];
     if (!status_.ok()) return status_;
     return p;
@@ -536,6 +538,25 @@ class Evaluation {
     return sum;
   }
 
+  // Over all pairs of the vectors: their inner products, or the sum of their element-wise products.
+  Vector<T> Interaction(int index, size_t candidate) const {
+    const ResolvedSpec::Interaction& interaction = resolved_.interactions[index];
+    Vector<Vector<T>> vectors;
+    for (const ResolvedSpec::Vector& vector : interaction.vectors) vectors.push_back(Part(vector, candidate));
+    Vector<T> products;
+    Vector<T> sum(interaction.width, 0);
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      for (size_t j = i + 1; j < vectors.size(); ++j) {
+        products.push_back(0);
+        for (size_t d = 0; d < sum.size(); ++d) {
+          products.back() += vectors[i][d] * vectors[j][d];
+          sum[d] += vectors[i][d] * vectors[j][d];
+        }
+      }
+    }
+    return spec_.interactions(index).kind() == v1::Interaction::INNER_PRODUCTS ? products : sum;
+  }
+
   // --- Networks ------------------------------------------------------------------------------------------------------
 
   Vector<T> Part(const ResolvedSpec::Vector& vector, size_t candidate) const {
@@ -549,6 +570,9 @@ class Evaluation {
         break;
       case ResolvedSpec::VectorKind::kSequencePool:
         whole = SequencePool(vector.index);
+        break;
+      case ResolvedSpec::VectorKind::kInteraction:
+        whole = Interaction(vector.index, candidate);
         break;
       case ResolvedSpec::VectorKind::kPreTower:
         whole = pre_tower_vectors_[vector.index];
@@ -584,14 +608,21 @@ class Evaluation {
   }
 
   // The softmax over two classes is the sigmoid of their difference, which makes a logit of it too.
-  T Logit(size_t candidate) const {
+  T TowerLogit(size_t candidate) const {
     const v1::Tower& spec = spec_.tower();
+    if (resolved_.tower.in_width == 0) return 0;
     const Vector<T> z = Apply(p_.head, Run(p_.tower, resolved_.tower, candidate));
-    T logit = spec.classes() == 2 ? z[spec.positive_class()] - z[1 - spec.positive_class()] : z[0];
-    logit += p_.global_bias;
+    return spec.classes() == 2 ? z[spec.positive_class()] - z[1 - spec.positive_class()] : z[0];
+  }
+
+  T Logit(size_t candidate) const {
+    T logit = TowerLogit(candidate) + p_.global_bias;
     for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) {
       const size_t row = spec_.features(bias.feature).scope() == v1::USER ? 0 : candidate;
       logit += Row<T>(p_.tables[bias.table], input_.columns[bias.feature].rows[row])[0];
+    }
+    for (const ResolvedSpec::Vector& wide : resolved_.wide) {
+      for (T v : Part(wide, candidate)) logit += v;
     }
     return logit;
   }

@@ -35,7 +35,7 @@ class Resolver {
 
   absl::StatusOr<ResolvedSpec> Run() {
     const bool ok = Format() && IdMaps() && Tables() && SideTables() && Features() && Sequences() && Labels() &&
-                    Slots() && Attentions() && SequencePools() && PreTowers() && Tower();
+                    Slots() && Attentions() && SequencePools() && Interactions() && PreTowers() && Tower();
     if (!ok) return status_;
     return std::move(out_);
   }
@@ -629,6 +629,43 @@ class Resolver {
     return true;
   }
 
+  bool Interactions() {
+    if (!Count("interactions", spec().interactions_size())) return false;
+    // All are resolved before any becomes a vector, so that none can name another.
+    for (int i = 0; i < spec().interactions_size(); ++i) {
+      const v1::Interaction& interaction = spec().interactions(i);
+      const std::string path = At("interactions", i);
+      using I = v1::Interaction;
+      ResolvedSpec::Interaction out;
+      if (!ValidName(path + ".name", interaction.name()) ||
+          !Vectors(path + ".vectors", interaction.vectors(), out.vectors) ||
+          !OneOf(path + ".kind", interaction.kind(), {I::INNER_PRODUCTS, I::BI_INTERACTION})) {
+        return false;
+      }
+      const size_t n = out.vectors.size();
+      if (n < 2) return Fail(path + ".vectors", n, " entries, expected at least 2");
+      out.width = out.vectors[0].used();
+      for (size_t v = 0; v < n; ++v) {
+        if (out.vectors[v].used() != out.width) {
+          return Fail(absl::StrCat(path, ".vectors[", v, "]"), "width ", out.vectors[v].used(),
+                      ", that of vectors[0] is ", out.width);
+        }
+        out.per_candidate |= out.vectors[v].per_candidate;
+      }
+      out.out_width = interaction.kind() == I::INNER_PRODUCTS ? n * (n - 1) / 2 : out.width;
+      if (!Size(path + ".vectors: inner products", static_cast<int64_t>(out.out_width), kMaxWidth)) return false;
+      out_.interactions.push_back(std::move(out));
+    }
+    for (int i = 0; i < spec().interactions_size(); ++i) {
+      const ResolvedSpec::Interaction& interaction = out_.interactions[i];
+      if (!AddVector(At("interactions", i), spec().interactions(i).name(),
+                     {ResolvedSpec::VectorKind::kInteraction, i, interaction.per_candidate, interaction.out_width})) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   bool PreTowers() {
     if (!Count("pre_towers", spec().pre_towers_size())) return false;
     // All are resolved before any becomes a vector, so that none can name another.
@@ -646,9 +683,7 @@ class Resolver {
     }
     for (int i = 0; i < spec().pre_towers_size(); ++i) {
       bool per_candidate = false;
-      for (const auto& term : out_.pre_towers[i].input) {
-        per_candidate |= term.a.per_candidate || (term.is_product && term.b.per_candidate);
-      }
+      for (const auto& term : out_.pre_towers[i].input) per_candidate |= term.per_candidate();
       if (!AddVector(At("pre_towers", i), spec().pre_towers(i).name(),
                      {ResolvedSpec::VectorKind::kPreTower, i, per_candidate, out_.pre_towers[i].out_width})) {
         return false;
@@ -661,6 +696,8 @@ class Resolver {
     if (!spec().has_tower()) return Fail("tower", "missing");
     const v1::Tower& tower = spec().tower();
     ResolvedSpec::Network& out = out_.tower;
+    if (!Vectors("tower.wide", tower.wide(), out_.wide)) return false;
+    if (tower.input().empty() && !tower.wide().empty()) return NoNetwork(tower) && IdBiases(tower);
     if (!Terms("tower.input", tower.input(), out) ||
         (tower.has_in_bn() && !BatchNorm("tower.in_bn", tower.in_bn())) || !Layers("tower.layers", tower.layers())) {
       return false;
@@ -672,6 +709,20 @@ class Resolver {
     if (tower.positive_class() >= tower.classes()) {
       return Fail("tower.positive_class", tower.positive_class(), " >= classes ", tower.classes());
     }
+    return IdBiases(tower);
+  }
+
+  // The logit is `wide` and the biases alone.
+  bool NoNetwork(const v1::Tower& tower) {
+    return Unset("tower.in_bn", tower.has_in_bn(), "without input") &&
+           Unset("tower.layers", !tower.layers().empty(), "without input") &&
+           Unset("tower.head_bias", tower.head_bias(), "without input: use global_bias") &&
+           (tower.classes() == 1 ||
+            Fail("tower.classes", tower.classes(), " is not accepted; accepted: 1 (without input)")) &&
+           Unset("tower.positive_class", tower.positive_class() != 0, "for classes = 1");
+  }
+
+  bool IdBiases(const v1::Tower& tower) {
     for (int i = 0; i < tower.id_biases_size(); ++i) {
       if (!IdBias("tower." + At("id_biases", i), tower.id_biases(i))) return false;
     }
@@ -706,18 +757,19 @@ class Resolver {
 
   void AddVector(const std::string& name, VectorInfo info) { vectors_.emplace(name, info); }
 
-  // Attentions, pools and pre-towers share one space of names with the slots.
+  // Attentions, pools, interactions and pre-towers share one space of names with the slots.
   bool AddVector(const std::string& path, const std::string& name, VectorInfo info) {
     if (slots_.contains(name) || !vectors_.emplace(name, info).second) {
-      return Fail(path + ".name", "\"", name, "\" is there twice (slots, attentions, sequence_pools and pre_towers "
-                  "share one space of names)");
+      return Fail(path + ".name", "\"", name,
+                  "\" is there twice (slots, attentions, sequence_pools, "
+                  "interactions and pre_towers share one space of names)");
     }
     return true;
   }
 
   bool Terms(const std::string& path, const google::protobuf::RepeatedPtrField<v1::Term>& terms,
              ResolvedSpec::Network& out) {
-    if (terms.empty()) return Fail(path, "at least one term");
+    if (terms.empty()) return Fail(path, "at least one term", path == "tower.input" ? ", or a tower.wide" : "");
     if (!Count(path, terms.size())) return false;
     for (int i = 0; i < terms.size(); ++i) {
       const std::string at = absl::StrCat(path, "[", i, "]");
@@ -726,7 +778,7 @@ class Resolver {
       if (!Vector(at + ".a", terms[i].a(), term.a) || (term.is_product && !Vector(at + ".b", terms[i].b(), term.b))) {
         return false;
       }
-      const size_t b_width = term.b.end - term.b.begin;
+      const size_t b_width = term.b.used();
       if (term.is_product && term.width() != b_width) {
         return Fail(at, "product of vectors of width ", term.width(), " and ", b_width);
       }
@@ -734,6 +786,16 @@ class Resolver {
       out.input.push_back(term);
     }
     return Size(path, static_cast<int64_t>(out.in_width), kMaxWidth);
+  }
+
+  bool Vectors(const std::string& path, const google::protobuf::RepeatedPtrField<v1::VectorRef>& refs,
+               std::vector<ResolvedSpec::Vector>& out) {
+    if (!Count(path, refs.size())) return false;
+    out.resize(refs.size());
+    for (int i = 0; i < refs.size(); ++i) {
+      if (!Vector(absl::StrCat(path, "[", i, "]"), refs[i], out[i])) return false;
+    }
+    return true;
   }
 
   bool Vector(const std::string& path, const v1::VectorRef& ref, ResolvedSpec::Vector& out) {

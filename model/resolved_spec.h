@@ -53,7 +53,7 @@ struct ResolvedSpec {
     int sequence = kNone;
     Concat key;
   };
-  enum class VectorKind { kSlot, kAttention, kSequencePool, kPreTower };
+  enum class VectorKind { kSlot, kAttention, kSequencePool, kInteraction, kPreTower };
   struct Vector {
     VectorKind kind = VectorKind::kSlot;
     int index = kNone;
@@ -61,12 +61,20 @@ struct ResolvedSpec {
     size_t width = 0;            // of the whole vector
     size_t begin = 0;            // the part that is used
     size_t end = 0;
+    size_t used() const { return end - begin; }
+  };
+  struct Interaction {
+    std::vector<Vector> vectors;
+    bool per_candidate = false;
+    size_t width = 0;  // of each vector
+    size_t out_width = 0;
   };
   struct Term {
     Vector a;
     bool is_product = false;
     Vector b;
-    size_t width() const { return a.end - a.begin; }
+    size_t width() const { return a.used(); }
+    bool per_candidate() const { return a.per_candidate || (is_product && b.per_candidate); }
   };
   struct Network {               // a pre-tower or the tower
     std::vector<Term> input;
@@ -85,9 +93,11 @@ struct ResolvedSpec {
   std::vector<Slot> slots;
   std::vector<Attention> attentions;
   std::vector<SequencePool> sequence_pools;
+  std::vector<Interaction> interactions;
   std::vector<Network> pre_towers;
-  Network tower;
+  Network tower;  // in_width 0: no tower, the logit is the sum of what is added to it
   std::vector<IdBias> id_biases;
+  std::vector<Vector> wide;
 };
 
 // Rows that the map can give (out_of_vocabulary_row apart); for a vocabulary -1, since its tensor knows.

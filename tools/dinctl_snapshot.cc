@@ -83,6 +83,12 @@ std::string Activations(const google::protobuf::RepeatedPtrField<v1::Layer>& lay
   });
 }
 
+std::string Names(const google::protobuf::RepeatedPtrField<v1::VectorRef>& vectors) {
+  return absl::StrJoin(vectors, ", ", [](std::string* out, const v1::VectorRef& vector) {
+    absl::StrAppend(out, Printable(vector.name()));
+  });
+}
+
 void PrintFiles(const Manifest& manifest) {
   uint64_t bytes = 0;
   Table files({{"file"}, {"bytes", Align::kRight}, {"sha256 root"}});
@@ -121,11 +127,19 @@ void PrintNetwork(const v1::ModelSpec& spec) {
     std::printf("pool      %s on %s: %s\n", Printable(p.name()).c_str(), Printable(p.sequence()).c_str(),
                 v1::SequencePool::Kind_Name(p.kind()).c_str());
   }
+  for (const v1::Interaction& i : spec.interactions()) {
+    std::printf("interaction %s of %s: %s\n", Printable(i.name()).c_str(), Names(i.vectors()).c_str(),
+                v1::Interaction::Kind_Name(i.kind()).c_str());
+  }
   for (const v1::PreTower& p : spec.pre_towers()) {
     std::printf("pre-tower %s: %s\n", Printable(p.name()).c_str(), Activations(p.layers()).c_str());
   }
-  std::printf("tower     %s%s%u\n", Activations(spec.tower().layers()).c_str(),
-              spec.tower().layers().empty() ? "" : " → ", spec.tower().classes());
+  const v1::Tower& tower = spec.tower();
+  if (!tower.input().empty()) {
+    std::printf("tower     %s%s%u\n", Activations(tower.layers()).c_str(), tower.layers().empty() ? "" : " → ",
+                tower.classes());
+  }
+  if (!tower.wide().empty()) std::printf("wide      %s\n", Names(tower.wide()).c_str());
 }
 
 void PrintTensors(const TensorMap& tensors) {

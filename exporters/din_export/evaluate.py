@@ -123,17 +123,24 @@ class _Forward:
             self.vectors[attention["name"]] = self.attention(g, attention)
         for pool in self.spec.get("sequence_pools", []):
             self.vectors[pool["name"]] = self.sequence_pool(pool)
+        found = [self.interaction(entry) for entry in self.spec.get("interactions", [])]
+        for entry, value in zip(self.spec.get("interactions", []), found):
+            self.vectors[entry["name"]] = value
         pre = [self.network(f"pre{p}", network) for p, network in enumerate(self.spec.get("pre_towers", []))]
         for network, value in zip(self.spec.get("pre_towers", []), pre):
             self.vectors[network["name"]] = value
         tower = self.spec["tower"]
-        z = self.m.linear("head", self.network("tower", tower), tower.get("head_bias", False))
-        positive = tower.get("positive_class", 0)
-        logit = z[:, positive] - z[:, 1 - positive] if tower["classes"] == 2 else z[:, 0]
+        logit = np.zeros(1)
+        if tower.get("input"):
+            z = self.m.linear("head", self.network("tower", tower), tower.get("head_bias", False))
+            positive = tower.get("positive_class", 0)
+            logit = z[:, positive] - z[:, 1 - positive] if tower["classes"] == 2 else z[:, 0]
         if tower.get("global_bias"):
             logit = logit + self.m.weight("bias.global")[0]
         for bias in tower.get("id_biases", []):
             logit = logit + self.m.table_rows(bias["table"], self.request.columns[bias["feature"]])[:, 0]
+        for ref in tower.get("wide", []):
+            logit = logit + self.vector(ref).sum(axis=1)
         return np.broadcast_to(logit, (self.request.candidates,)).copy()
 
     # --- Slots -----------------------------------------------------------------------------------------------------
@@ -216,6 +223,14 @@ class _Forward:
             return np.zeros((1, key.shape[1]))
         total = key.sum(axis=0, keepdims=True)
         return total / (len(key) + pool.get("divisor_epsilon", 0)) if pool["kind"] == "MEAN" else total
+
+    def interaction(self, entry: dict[str, Any]) -> Array:
+        vectors = [self.vector(ref) for ref in entry["vectors"]]
+        products = [a * b for i, a in enumerate(vectors) for b in vectors[i + 1 :]]
+        if entry["kind"] == "BI_INTERACTION":
+            return sum(products[1:], products[0])
+        inner = [p.sum(axis=1) for p in products]
+        return np.stack(np.broadcast_arrays(*inner), axis=1)
 
     # --- Networks --------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,9 @@ class _Walk:
             yield from self.attention(g, attention)
         for pool in self.spec.get("sequence_pools", []):
             self.widths[pool["name"]] = self.concat(f"sequence_pools.{pool['name']}", pool["key"])
+        found = [self.interaction(f"interactions[{i}]", e) for i, e in enumerate(self.spec.get("interactions", []))]
+        for entry, width in zip(self.spec.get("interactions", []), found):
+            self.widths[entry["name"]] = width
         outs = []
         for p, network in enumerate(self.spec.get("pre_towers", [])):
             yield from self.network(f"pre{p}", network, outs)
@@ -44,11 +47,14 @@ class _Walk:
         tower = self.spec.get("tower")
         if not isinstance(tower, dict):
             raise ExportError("spec: tower is missing")
-        yield from self.network("tower", tower, outs)
-        classes = tower.get("classes", 0)
-        yield Expected("head.w", (classes, outs[0]), "weight", "tower.classes and the last layer")
-        if tower.get("head_bias"):
-            yield Expected("head.b", (classes,), "weight", "tower.head_bias")
+        for i, ref in enumerate(tower.get("wide", [])):
+            self.used(f"tower.wide[{i}]", ref)
+        if tower.get("input") or not tower.get("wide"):
+            yield from self.network("tower", tower, outs)
+            classes = tower.get("classes", 0)
+            yield Expected("head.w", (classes, outs[0]), "weight", "tower.classes and the last layer")
+            if tower.get("head_bias"):
+                yield Expected("head.b", (classes,), "weight", "tower.head_bias")
         if tower.get("global_bias"):
             yield Expected("bias.global", (1,), "weight", "tower.global_bias")
 
@@ -143,13 +149,22 @@ class _Walk:
                 yield Expected(f"{at}.post.b", (post["units"],), "weight", f"attentions[{g}].post.bias")
         self.widths[a["name"]] = post.get("units") or width
 
+    def used(self, where: str, ref: dict[str, Any]) -> int:
+        """The width of the part that a VectorRef names."""
+        if ref.get("name") not in self.widths:
+            raise ExportError(f"spec: {where}: no vector {ref.get('name')!r}")
+        return (ref.get("end") or self.widths[ref["name"]]) - ref.get("begin", 0)
+
+    def interaction(self, where: str, entry: dict[str, Any]) -> int:
+        widths = [self.used(f"{where}.vectors[{i}]", ref) for i, ref in enumerate(entry.get("vectors", []))]
+        if len(widths) < 2 or len(set(widths)) > 1:
+            raise ExportError(f"spec: {where}.vectors: widths {widths}, expected two or more equal ones")
+        return len(widths) * (len(widths) - 1) // 2 if entry.get("kind") == "INNER_PRODUCTS" else widths[0]
+
     def network(self, prefix: str, network: dict[str, Any], outs: list[int]) -> Iterator[Expected]:
         width = 0
         for i, t in enumerate(network.get("input", [])):
-            a = t.get("a", {})
-            if a.get("name") not in self.widths:
-                raise ExportError(f"spec: {prefix}.input[{i}]: no vector {a.get('name')!r}")
-            width += (a.get("end") or self.widths[a["name"]]) - a.get("begin", 0)
+            width += self.used(f"{prefix}.input[{i}]", t.get("a", {}))
         if "in_bn" in network:
             yield from self.batch_norm(f"{prefix}.in_bn", network["in_bn"], width)
         layers = network.get("layers", [])

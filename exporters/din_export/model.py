@@ -34,6 +34,7 @@ class Model:
             "slots",
             "attentions",
             "sequence_pools",
+            "interactions",
             "pre_towers",
         ):
             self.spec[field] = []
@@ -118,8 +119,9 @@ class Model:
     # --- Slots and vectors -----------------------------------------------------------------------------------------
 
     def free_name(self, name: str) -> str:
-        """Slots, attentions, pools and pre-towers share one space of names."""
-        taken = {e["name"] for f in ("slots", "attentions", "sequence_pools", "pre_towers") for e in self.spec[f]}
+        """Slots, attentions, pools, interactions and pre-towers share one space of names."""
+        fields = ("slots", "attentions", "sequence_pools", "interactions", "pre_towers")
+        taken = {e["name"] for f in fields for e in self.spec[f]}
         return name if name not in taken else self.free_name(name + "'")
 
     def _slot(self, wanted: str, width: int, op: dict[str, Any]) -> str:

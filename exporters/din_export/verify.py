@@ -142,7 +142,7 @@ def variations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for p, network in enumerate(spec.get("pre_towers", [])):
         yield from _layers(f"pre-tower {network['name']}", ("pre_towers", p, "layers"), network["layers"], others)
     tower = spec["tower"]
-    if len(tower["input"]) > 1:
+    if len(tower.get("input", [])) > 1:
         yield "tower: the other order of its inputs", changed(("tower", "input"), tower["input"][::-1])
     if "in_bn" in tower:
         yield from others("tower.in_bn: eps", ("tower", "in_bn", "eps"), tower["in_bn"]["eps"], EPSILONS)
@@ -154,6 +154,8 @@ def variations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "head: no bias per id", changed(("tower", "id_biases"), [])
     if tower.get("global_bias"):
         yield "head: no global bias", changed(("tower", "global_bias"), False)
+    for i, ref in enumerate(tower.get("wide", [])):
+        yield f"wide: without {ref['name']}", changed(("tower", "wide"), tower["wide"][:i] + tower["wide"][i + 1 :])
 
 
 EPSILONS = [1e-3, 1e-5, 1e-8, 1e-9]

@@ -221,6 +221,9 @@ class RandomModel:
                 {"name": "sum", "sequence": q, "key": [f"{q}a", f"{q}b"], "kind": self.one("SUM", "MEAN")}
             ]
             self.width["sum"] = self.width[f"{q}a"] + self.width[f"{q}b"]
+        self.spec["interactions"] = []
+        if self.chance():
+            self.interactions()
         self.spec["pre_towers"] = []
         if self.chance(0.4):
             self.spec["pre_towers"] = [{"name": "pre", "input": self.terms(), "layers": self.layers()}]
@@ -236,9 +239,34 @@ class RandomModel:
             tower["in_bn"] = self.bn()
         if tower["classes"] == 2:
             tower["positive_class"] = self.one(0, 1)
+        if self.chance(0.4):
+            names = self.rng.permutation(self.vectors())[:3].tolist()
+            tower["wide"] = [self.part(n, 1, self.width[n] + 1) for n in names]
+            if self.chance(0.3):  # LR, FM
+                tower = {"classes": 1, "wide": tower["wide"], "global_bias": tower["global_bias"]}
         if self.chance():
             tower["id_biases"] = [{"feature": self.one("c_a", "u_id"), "table": "bias"}]
         self.spec["tower"] = tower
+
+    def vectors(self) -> list[str]:
+        return [n for n in self.width if not any(n == f"{q}{x}" for q in self.sequences for x in "abn")]
+
+    def part(self, name: str, least: int, below: int) -> dict[str, Any]:
+        """A VectorRef of at least so many elements."""
+        used, width = int(self.rng.integers(least, below)), self.width[name]
+        begin = int(self.rng.integers(width - used + 1))
+        return {"name": name} if used == width else {"name": name, "begin": begin, "end": begin + used}
+
+    def interactions(self) -> None:
+        made = {}
+        for i in range(self.rng.integers(1, 3)):
+            names = [self.one(*self.vectors()) for _ in range(self.rng.integers(2, 6))]
+            width = min(self.width[n] for n in names)
+            kind = self.one("INNER_PRODUCTS", "BI_INTERACTION")
+            members = [self.part(n, width, width + 1) for n in names]
+            self.spec["interactions"].append({"name": f"inter{i}", "vectors": members, "kind": kind})
+            made[f"inter{i}"] = len(names) * (len(names) - 1) // 2 if kind == "INNER_PRODUCTS" else width
+        self.width.update(made)
 
     def attention(self, g: int) -> dict[str, Any]:
         q = self.one(*self.sequences)
@@ -272,7 +300,7 @@ class RandomModel:
         return a
 
     def terms(self) -> list[dict[str, Any]]:
-        vectors = [n for n in self.width if not any(n == f"{q}{x}" for q in self.sequences for x in "abn")]
+        vectors = self.vectors()
         out = []
         for _ in range(self.rng.integers(2, 8)):
             name = self.one(*vectors)

@@ -13,8 +13,11 @@ import numpy as np
 
 from support import EXPORTERS, ExportTest, write_safetensors
 
+from din_export.evaluate import Evaluator
+from din_export.expected import expected_tensors
 from din_export.hashing import farmhash64, xxh64
 from din_export.template import template
+from din_export.tensors import ArrayTensor
 
 ROWS = {"item": 30, "cate": 5, "user": 7}
 DIM, ATT, TOWER = 4, [6, 3], [8]
@@ -97,6 +100,45 @@ class CanonicalTest(ExportTest):
     def test_no_description_at_all_is_refused_with_the_template(self) -> None:
         self.files({"framework": {"name": "canonical"}}, self.model())
         self.assert_refused(self.export_case(self.dir), '"spec"', "--template")
+
+
+class PaperModelsTest(ExportTest):
+    """docs/models: LR, BaseModel, Wide & Deep, PNN, DeepFM and DIN."""
+
+    def test_each_model_of_the_paper_is_exported(self) -> None:
+        models = sorted((EXPORTERS.parent / "docs" / "models").glob("*.json"))
+        self.assertEqual(len(models), 6)
+        for path in models:
+            with self.subTest(model=path.stem):
+                self.check(path.stem, json.loads(path.read_text()))
+
+    def check(self, name: str, spec: dict[str, Any]) -> None:
+        rng, case = np.random.default_rng(3), self.dir / name
+        case.mkdir()
+        state = {e.name: rng.normal(0, 0.4, e.shape).astype(np.float32) for e in expected_tensors(spec)}
+        state.update({n: np.abs(v) for n, v in state.items() if n.endswith(".var")})
+        cross = {"user_x_cate": "7_1"} if name == "wide_deep" else {}
+        request = {
+            "id": "r",
+            "features": {"user": 7},
+            "sequences": {"hist_item": [3, 12, 12], "hist_cate": [1, 0, 0]},
+            "candidates": [{"item": 3, "cate": 1, **cross}, {"item": 29, "cate": 4, **cross}],
+        }
+        ids = lambda column, *values: {"name": column, "ids": list(values)}
+        golden = {
+            "id": "r",
+            "features": [ids("user", 7)],
+            "sequences": [{"name": "hist", "columns": [ids("hist_item", 3, 12, 12), ids("hist_cate", 1, 0, 0)]}],
+            "candidates": [ids("item", 3, 29), ids("cate", 1, 4)]
+            + [{"name": k, "keys": [v, v]} for k, v in cross.items()],
+            "scores": [0, 0],
+        }
+        scores = Evaluator(spec, {n: ArrayTensor(v) for n, v in state.items()}).scores(golden).tolist()
+        (case / "config.json").write_text(json.dumps({"framework": {"name": "canonical"}, "spec": spec}))
+        (case / "inputs.json").write_text(json.dumps({"requests": [request]}))
+        (case / "expected.json").write_text(json.dumps({"requests": [{"id": "r", "scores": scores}]}))
+        write_safetensors(case / "weights.safetensors", state)
+        self.assert_exported(self.export_case(case, f"{name}.out"))
 
 
 class StreamingTest(ExportTest):

@@ -125,8 +125,20 @@ TEST(RandomModelTest, DrawsEverythingThatASpecCanSay) {
   // Refused by ResolveSpec.
   possible.erase("din.v1.Dice.BATCH");
   possible.erase("din.v1.Activation.POSITIONWISE_PRELU");
+  possible.insert({"no tower", "factorisation machine"});  // of no field alone
   std::set<std::string> seen;
-  for (uint64_t seed = 0; seed < kModels; ++seed) CollectUses(RandomModel(seed).spec, seen);
+  for (uint64_t seed = 0; seed < kModels; ++seed) {
+    const v1::ModelSpec spec = RandomModel(seed).spec;
+    CollectUses(spec, seen);
+    if (spec.tower().input().empty()) seen.insert("no tower");
+    for (const v1::Interaction& interaction : spec.interactions()) {
+      const auto& wide = spec.tower().wide();
+      if (interaction.kind() == v1::Interaction::BI_INTERACTION &&
+          std::any_of(wide.begin(), wide.end(), [&](const auto& v) { return v.name() == interaction.name(); })) {
+        seen.insert("factorisation machine");
+      }
+    }
+  }
   std::vector<std::string> missing;
   std::set_difference(possible.begin(), possible.end(), seen.begin(), seen.end(), std::back_inserter(missing));
   EXPECT_THAT(missing, ::testing::IsEmpty());

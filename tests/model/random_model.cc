@@ -32,6 +32,7 @@ class ModelBuilder {
     Attentions();
     SequencePools();
     LengthsOf();
+    Interactions();
     PreTowers();
     Tower();
     Labels();
@@ -218,7 +219,8 @@ class ModelBuilder {
     } else {
       feature.mutable_padding()->set_key(id.text);
     }
-    if (feature.scope() == v1::SEQUENCE && feature.kind() == v1::ID && Chance(rng_, 0.5)) {
+    if (feature.scope() == v1::SEQUENCE && feature.kind() == v1::ID && spec().sequences(sequence).length_of().empty() &&
+        Chance(rng_, 0.5)) {
       spec().mutable_sequences(sequence)->add_valid_when_not_padding(feature.name());
     }
   }
@@ -521,6 +523,26 @@ class ModelBuilder {
     ref.set_end(static_cast<uint32_t>(begin + width));
   }
 
+  void Interactions() {
+    using I = v1::Interaction;
+    const size_t interactions = Pick<size_t>(rng_, {0, 0, 1, 2});
+    std::vector<NamedVector> made;
+    for (size_t i = 0; i < interactions; ++i) {
+      I& interaction = *spec().add_interactions();
+      interaction.set_name(absl::StrCat("interaction", i));
+      interaction.set_kind(Pick(rng_, {I::INNER_PRODUCTS, I::BI_INTERACTION}));
+      const size_t n = Between(rng_, 2, 5);
+      std::vector<NamedVector> members;
+      for (size_t m = 0; m < n; ++m) members.push_back(vectors_[Below(rng_, vectors_.size())]);
+      size_t width = members[0].width;
+      for (const NamedVector& member : members) width = std::min(width, member.width);
+      for (const NamedVector& member : members) Refer(member, width, *interaction.add_vectors());
+      made.push_back({interaction.name(), interaction.kind() == I::INNER_PRODUCTS ? n * (n - 1) / 2 : width});
+    }
+    vectors_.insert(vectors_.end(), made.begin(), made.end());
+    interactions_ = made;
+  }
+
   template <typename Terms>
   size_t AddTerm(const NamedVector& a, Terms* terms) {
     v1::Term& term = *terms->Add();
@@ -564,6 +586,13 @@ class ModelBuilder {
 
   void Tower() {
     v1::Tower& tower = *spec().mutable_tower();
+    if (Chance(rng_, 0.4)) Wide(tower);
+    if (!tower.wide().empty() && Chance(rng_, 0.3)) {  // LR, FM
+      tower.set_classes(1);
+      tower.set_global_bias(Chance(rng_, 0.7));
+      LogitBiases(tower);
+      return;
+    }
     size_t width = 0;
     for (const NamedVector& attention : attention_vectors_) width += AddTerm(attention, tower.mutable_input());
     const size_t terms = Between(rng_, 1, 5);
@@ -576,6 +605,32 @@ class ModelBuilder {
     tower.set_global_bias(Chance(rng_, 0.3));
     const std::vector<double> hidden = NetworkWeights("tower", tower, width);
     layers_.Linear("head", hidden, std::vector<double>(tower.classes(), 1.5), tower.head_bias());
+    LogitBiases(tower);
+  }
+
+  // Weights per id, of one, of a list and of the behaviours, and whatever else there is. The first is always small.
+  void Wide(v1::Tower& tower) {
+    tower.add_wide()->set_name(AddSlot(UserOrCandidate(), kNone, 1));
+    if (Chance(rng_, 0.5)) {
+      v1::SequencePool& pool = *spec().add_sequence_pools();
+      pool.set_name("wide pool");
+      pool.set_sequence(spec().sequences(0).name());
+      pool.set_kind(v1::SequencePool::SUM);
+      pool.add_key(AddSlot(v1::SEQUENCE, 0, 1));
+      tower.add_wide()->set_name(pool.name());
+    }
+    const size_t more = Below(rng_, 3);
+    for (size_t i = 0; i < more; ++i) tower.add_wide()->set_name(AddSlot(UserOrCandidate(), kNone, 1));
+    for (const NamedVector& vector : interactions_) {
+      if (Chance(rng_, 0.6)) tower.add_wide()->set_name(vector.name);
+    }
+    if (Chance(rng_, 0.3)) {
+      const NamedVector& vector = vectors_[Below(rng_, vectors_.size())];
+      Refer(vector, Between(rng_, 1, vector.width), *tower.add_wide());
+    }
+  }
+
+  void LogitBiases(v1::Tower& tower) {
     if (tower.global_bias()) model_.AddWeights("bias.global", {1}, Normals(rng_, 1, 0.5));
     for (v1::Scope scope : {v1::USER, v1::CANDIDATE}) IdBias(scope, tower);
   }
@@ -610,16 +665,24 @@ class ModelBuilder {
     for (float& v : model_.Floats(name)) v = static_cast<float>(v * factor);
   }
 
-  // Other requests than these must stay within |logit| <= 15, and some are far out.
-  void BoundLogits() {
+  double LargestLogit() {
     double largest = 0;
     for (size_t behaviours : {size_t{0}, size_t{3}, options_.positions}) {
       for (double logit : ScoreRandomRequests(rng_, model_, 4, {4, behaviours, 4}).logits) {
         largest = std::max(largest, std::fabs(logit));
       }
     }
+    return largest;
+  }
+
+  // Other requests than these must stay within |logit| <= 15, and some are far out.
+  void BoundLogits() {
+    double largest = LargestLogit();
     if (largest <= 3) return;
     for (const char* name : {"head.w", "head.b", "bias.global"}) Scale(name, 3 / largest);
+    // No weight scales the wide part.
+    v1::Tower& tower = *spec().mutable_tower();
+    while (tower.wide_size() > 1 && (largest = LargestLogit()) > 4) tower.mutable_wide()->RemoveLast();
   }
 
   Rng rng_;
@@ -630,6 +693,7 @@ class ModelBuilder {
   std::vector<bool> has_padding_;  // per sequence: its features say what padding is
   std::vector<NamedVector> vectors_;
   std::vector<NamedVector> attention_vectors_;
+  std::vector<NamedVector> interactions_;
 };
 
 }  // namespace

@@ -377,6 +377,73 @@ TEST_F(ReferenceTest, SumAndMeanOfTheSequence) {
   EXPECT_DOUBLE_EQ(Scores().logits[0], Logit(0));
 }
 
+// Beside the candidate's vector 2: a user's with 3, and the sum of the behaviours' 1 and -1.
+class InteractionTest : public ReferenceTest {
+ protected:
+  InteractionTest() {
+    v1::Feature& user = *model_.spec.add_features();
+    user.set_name("user");
+    user.set_scope(v1::USER);
+    user.set_kind(v1::DENSE);
+    user.set_width(1);
+    v1::Slot& slot = *model_.spec.add_slots();
+    slot.set_name("user");
+    slot.mutable_dense()->set_feature("user");
+    v1::SequencePool& pool = *model_.spec.add_sequence_pools();
+    pool.set_name("sum");
+    pool.set_sequence("hist");
+    pool.add_key("hist");
+    pool.set_kind(v1::SequencePool::SUM);
+    input_.columns.resize(3);
+    input_.columns[1].rows = {0, 1};  // 1 and 2
+    input_.columns[2].values = {3};
+    interaction().set_name("pairs");
+    for (const char* name : {"user", "item", "sum"}) interaction().add_vectors()->set_name(name);
+  }
+
+  v1::Interaction& interaction() {
+    if (model_.spec.interactions().empty()) model_.spec.add_interactions();
+    return *model_.spec.mutable_interactions(0);
+  }
+
+  // What is left is the wide part.
+  void WithoutTower() {
+    model_.spec.clear_attentions();
+    tower().clear_input();
+    tower().clear_head_bias();
+  }
+};
+
+TEST_F(InteractionTest, FactorisationMachineByHand) {
+  WithoutTower();
+  interaction().set_kind(v1::Interaction::BI_INTERACTION);
+  for (const char* name : {"user", "item", "sum", "pairs"}) tower().add_wide()->set_name(name);
+  // user 3, item 2, sum 1 + 2 = 3; pairs 3*2 + 3*3 + 2*3 = 21 = 0.5 ((3 + 2 + 3)^2 - 9 - 4 - 9)
+  EXPECT_DOUBLE_EQ(Scores().logits[0], 3 + 2 + 3 + 21);
+  tower().set_global_bias(true);
+  Add("bias.global", {1}, {-9});
+  EXPECT_DOUBLE_EQ(Scores().logits[0], 3 + 2 + 3 + 21 - 9);
+}
+
+TEST_F(InteractionTest, InnerProductsComeInTheOrderOfThePairs) {
+  WithoutTower();
+  interaction().set_kind(v1::Interaction::INNER_PRODUCTS);
+  tower().add_input()->mutable_a()->set_name("pairs");
+  Add("head.w", {1, 3}, {1, 100, 10'000});
+  EXPECT_DOUBLE_EQ(Scores().logits[0], 1 * (3 * 2) + 100 * (3 * 3) + 10'000 * (2 * 3));
+}
+
+TEST_F(InteractionTest, ElementsOfAVectorAreAddedToTheTower) {
+  Add("table.item", {3, 1}, {1, 2, -1});
+  input_.columns[1].rows = {0, 2};
+  interaction().set_kind(v1::Interaction::INNER_PRODUCTS);
+  v1::VectorRef& wide = *tower().add_wide();
+  wide.set_name("pairs");
+  wide.set_begin(0);
+  wide.set_end(2);
+  EXPECT_DOUBLE_EQ(Scores().logits[0], Logit(-1.5) + 3 * 2 + 3 * 0);
+}
+
 TEST_F(ReferenceTest, PreTowerRunsBeforeTheConcat) {
   v1::PreTower& pre = *model_.spec.add_pre_towers();
   pre.set_name("pre");

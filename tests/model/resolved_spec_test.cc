@@ -105,6 +105,20 @@ v1::ModelSpec Spec() {
           empty: EMPTY_ZERO
         }
         sequence_pools { name: "sum" sequence: "clicks" key: "k" kind: SUM }
+        interactions {
+          name: "products"
+          vectors { name: "q" }
+          vectors { name: "sum" }
+          vectors { name: "att" }
+          kind: INNER_PRODUCTS
+        }
+        interactions {
+          name: "fm"
+          vectors { name: "age" }
+          vectors { name: "price" }
+          vectors { name: "sum" end: 2 }
+          kind: BI_INTERACTION
+        }
         pre_towers {
           name: "pre"
           input { a { name: "age" } }
@@ -133,6 +147,7 @@ v1::ModelSpec Spec() {
           head_bias: true
           classes: 1
           id_biases { feature: "item" table: "bias" }
+          wide { name: "fm" }
         }
         labels { feature: "item" side_table: "title" }
       )pb",
@@ -149,8 +164,30 @@ TEST(ResolveSpecTest, ResolvesNamesAndWidths) {
   EXPECT_EQ(resolved->tower.out_width, 8u);
   EXPECT_FALSE(resolved->tower.input[3].a.per_candidate);  // a pre-tower over user features alone
   EXPECT_TRUE(resolved->tower.input[0].a.per_candidate);
+  EXPECT_EQ(resolved->interactions[0].out_width, 3u);
+  EXPECT_EQ(resolved->interactions[1].out_width, 2u);
+  EXPECT_EQ(resolved->wide[0].width, 2u);
   EXPECT_EQ(resolved->features[2].label, 0);
   EXPECT_EQ(resolved->features[3].side_key, 2);
+}
+
+// What is left of the model is its wide part: LR.
+v1::Tower& WithoutInput(v1::ModelSpec& s) {
+  v1::Tower& tower = *s.mutable_tower();
+  tower.clear_input();
+  tower.clear_layers();
+  tower.clear_head_bias();
+  return tower;
+}
+
+TEST(ResolveSpecTest, ATowerMayBeItsWidePartAlone) {
+  v1::ModelSpec spec = Spec();
+  WithoutInput(spec).set_global_bias(true);
+  spec.clear_attentions();
+  spec.mutable_interactions()->DeleteSubrange(0, 1);
+  const auto resolved = ResolveSpec(spec);
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_EQ(resolved->tower.in_width, 0u);
 }
 
 v1::SequenceSpec& LengthOfTags(v1::ModelSpec& s) {
@@ -297,6 +334,32 @@ const Refusal kRefusals[] = {
     {"PreTowerOfPreTower",
      [](v1::ModelSpec& s) { s.mutable_pre_towers(0)->mutable_input(0)->mutable_a()->set_name("pre"); },
      "pre_towers[0].input[0].a.name: no vector \"pre\""},
+    {"InteractionOfOne", [](v1::ModelSpec& s) { s.mutable_interactions(0)->mutable_vectors()->DeleteSubrange(1, 2); },
+     "interactions[0].vectors: 1 entries, expected at least 2"},
+    {"InteractionOfWidths", [](v1::ModelSpec& s) { s.mutable_interactions(1)->mutable_vectors(2)->clear_end(); },
+     "interactions[1].vectors[2]: width 4, that of vectors[0] is 2"},
+    {"InteractionWithoutKind", [](v1::ModelSpec& s) { s.mutable_interactions(0)->clear_kind(); },
+     "interactions[0].kind: KIND_UNSPECIFIED is not accepted; accepted: INNER_PRODUCTS, BI_INTERACTION"},
+    {"InteractionOfPreTower", [](v1::ModelSpec& s) { s.mutable_interactions(0)->mutable_vectors(0)->set_name("pre"); },
+     "interactions[0].vectors[0].name: no vector \"pre\""},
+    {"InteractionOfInteraction",
+     [](v1::ModelSpec& s) { s.mutable_interactions(1)->mutable_vectors(0)->set_name("products"); },
+     "interactions[1].vectors[0].name: no vector \"products\""},
+    {"TooManyProducts",
+     [](v1::ModelSpec& s) {
+       for (int i = 0; i < 400; ++i) s.mutable_interactions(0)->add_vectors()->set_name("q");
+     },
+     "interactions[0].vectors: inner products: 81003 is not in [1, 65536]"},
+    {"WideOfUnknownVector", [](v1::ModelSpec& s) { s.mutable_tower()->mutable_wide(0)->set_name("fmm"); },
+     "tower.wide[0].name: no vector \"fmm\""},
+    {"NothingForTheLogit", [](v1::ModelSpec& s) { WithoutInput(s).clear_wide(); },
+     "tower.input: at least one term, or a tower.wide"},
+    {"LayersWithoutInput", [](v1::ModelSpec& s) { WithoutInput(s).add_layers()->set_units(3); },
+     "tower.layers: must stay unset without input"},
+    {"HeadBiasWithoutInput", [](v1::ModelSpec& s) { WithoutInput(s).set_head_bias(true); },
+     "tower.head_bias: must stay unset without input: use global_bias"},
+    {"TwoClassesWithoutInput", [](v1::ModelSpec& s) { WithoutInput(s).set_classes(2); },
+     "tower.classes: 2 is not accepted; accepted: 1 (without input)"},
     {"ThreeClasses", [](v1::ModelSpec& s) { s.mutable_tower()->set_classes(3); },
      "tower.classes: 3 is not accepted; accepted: 1, 2"},
     {"PositiveClassOutside", [](v1::ModelSpec& s) { s.mutable_tower()->set_positive_class(1); },
