@@ -16,43 +16,79 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 2^(x * scale), for |x * scale| <= 126; relative error 1e-7 and what the rounding of the product brings.
-// 2^y = 2^n 2^f with n the nearest integer. Adding 1.5 * 2^23 rounds y to n and leaves n in the low bits of the sum,
-// from where a shift takes it into the exponent.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Exp2OfProduct(D d, V x, V scale) {
-  const hn::RebindToSigned<D> di;
-  const V rounder = hn::Set(d, 12582912.0f);
-  const V rounded = hn::MulAdd(x, scale, rounder);
-  const V f = hn::MulSub(x, scale, hn::Sub(rounded, rounder));
-  // Minimax for the relative error on [-0.5, 0.5] among polynomials with p(0) = 1: 3e-9.
-  V p = hn::Set(d, 1.559467702e-04f);
-  p = hn::MulAdd(p, f, hn::Set(d, 1.340664385e-03f));
-  p = hn::MulAdd(p, f, hn::Set(d, 9.617692976e-03f));
-  p = hn::MulAdd(p, f, hn::Set(d, 5.550310551e-02f));
-  p = hn::MulAdd(p, f, hn::Set(d, 2.402265278e-01f));
-  p = hn::MulAdd(p, f, hn::Set(d, 6.931472150e-01f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, rounded))));
+inline constexpr float kLog2E = 1.44269504f;
+
+#if HWY_TARGET <= HWY_AVX3
+// Two instructions that Highway has no name for: y - floor(y), and x * 2^floor(y). Both take any y: an infinite one
+// gives 0 and, in the scale, 0 or infinity.
+HWY_INLINE hn::Vec512<float> AboveFloor(hn::Vec512<float> y) { return {_mm512_reduce_ps(y.raw, 9)}; }
+HWY_INLINE hn::Vec256<float> AboveFloor(hn::Vec256<float> y) { return {_mm256_reduce_ps(y.raw, 9)}; }
+template <size_t kLanes>
+HWY_INLINE hn::Vec128<float, kLanes> AboveFloor(hn::Vec128<float, kLanes> y) {
+  return {_mm_reduce_ps(y.raw, 9)};
+}
+HWY_INLINE hn::Vec512<float> ScaleByExp2(hn::Vec512<float> x, hn::Vec512<float> y) {
+  return {_mm512_scalef_ps(x.raw, y.raw)};
+}
+HWY_INLINE hn::Vec256<float> ScaleByExp2(hn::Vec256<float> x, hn::Vec256<float> y) {
+  return {_mm256_scalef_ps(x.raw, y.raw)};
+}
+template <size_t kLanes>
+HWY_INLINE hn::Vec128<float, kLanes> ScaleByExp2(hn::Vec128<float, kLanes> x, hn::Vec128<float, kLanes> y) {
+  return {_mm_scalef_ps(x.raw, y.raw)};
 }
 
-inline constexpr float kLog2E = 1.44269504f;
+// 2^(x * scale) for any x that is a number; relative error 1e-7 and what the rounding of the product brings.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2OfProduct(D d, V x, V scale) {
+  const V y = hn::Mul(x, scale);
+  const V f = AboveFloor(y);
+  // Minimax for the relative error on [0, 1] among polynomials with p(0) = 1 and p(1) = 2, exactly so in floats: 1e-7.
+  V p = hn::Set(d, 1.879319316e-03f);
+  p = hn::MulAdd(p, f, hn::Set(d, 8.990998380e-03f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.581867695e-02f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.401593029e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.931517124e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  return ScaleByExp2(p, y);
+}
+#else
 // exp(87) and exp(-87) are normal numbers; beyond, a sigmoid is 0 or 1 for any purpose.
 inline constexpr float kExpLimit = 87.0f;
 
-// exp(x), for x <= 0; at least exp(-87).
+// 2^(x * scale) for a scale of log2(e) or its negative and any x that is a number, which counts as one in +-87;
+// relative error 1e-7 and what the rounding of the product brings. 2^y = 2^n 2^f with n the nearest integer. Adding 1.5
+// * 2^23 rounds y to n and leaves n in the low bits of the sum, from where a shift takes it into the exponent.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2OfProduct(D d, V x, V scale) {
+  const hn::RebindToSigned<D> di;
+  x = hn::Min(hn::Max(x, hn::Set(d, -kExpLimit)), hn::Set(d, kExpLimit));
+  const V rounder = hn::Set(d, 12582912.0f);
+  const V rounded = hn::MulAdd(x, scale, rounder);
+  const V f = hn::MulSub(x, scale, hn::Sub(rounded, rounder));
+  // Minimax for the relative error on [-0.5, 0.5] among polynomials with p(0) = 1: 1e-7.
+  V p = hn::Set(d, 1.326469122e-03f);
+  p = hn::MulAdd(p, f, hn::Set(d, 9.671518579e-03f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.550720915e-02f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.402224392e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.931470037e-01f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, rounded))));
+}
+#endif
+
+// exp(x), for x <= 0; relative error 1e-7 (1 + |x|).
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpOfNegative(D d, V x) {
-  return Exp2OfProduct(d, hn::Max(x, hn::Set(d, -kExpLimit)), hn::Set(d, kLog2E));
+  return Exp2OfProduct(d, x, hn::Set(d, kLog2E));
 }
 
 // Absolute error 1e-7; in [0, 1] for every x that is a number. The division is rounded alike on every CPU, which the
 // estimate instructions are not.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V clamped = hn::Min(hn::Max(x, hn::Set(d, -kExpLimit)), hn::Set(d, kExpLimit));
   const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(Exp2OfProduct(d, clamped, hn::Set(d, -kLog2E)), one));
+  return hn::Div(one, hn::Add(Exp2OfProduct(d, x, hn::Set(d, -kLog2E)), one));
 }
 
 // How a parameter of unit u reaches the lanes.
