@@ -13,16 +13,21 @@
 #include "kernels/activation-inl.h"
 #include "kernels/tile-inl.h"
 
-// How a request flows through, for D = 128 and units 80 -> 40 -> 1 on AVX-512 (16 lanes):
+// How a request flows through, for D = 128, units 80 -> 40 -> 1 and 100 behaviours on AVX-512 (16 lanes):
 //
-//   once per call      keys [H][D]  ->  blocks of up to 48 behaviours, each [D][48]       behaviours in the lanes
-//   per 8 candidates   Wq q                                                               units in the lanes
-//   per candidate      W = Wk + Wp diag(q) in panels [D][8 units], b + Wq q
-//     per block        [80][D] x [D][48] -> act -> [40][80] x [80][48] -> act -> [1][40] x [40][48] -> 48 scores
-//                       panels   block             panels    15 KB               panel
-//     then             scores -> normalise -> weights -> sum over the keys
+//   once per call      96 keys [D] -> 2 blocks [D][48]            behaviours in the lanes
+//                       4 keys [D] -> 1 panel  [D][16]            what is left over, as rows
+//   per 8 candidates   b + Wq q    -> [8][80]
+//   per 4 candidates   W = Wk + Wp diag(q), in panels [D][16 units]
+//   per candidate
+//     per block        W as rows   [80][D] x [D][48] -> act -> [40][80] x [80][48] -> act -> [1][40] x [40][48] = 48
+//     scores left over        W as lanes   [4][D] x [D][80] -> 4 rows of 80
+//   per 8 candidates   the 32 rows left over -> 1 block [80][32] -> act -> the other layers = 32 scores
+//                      scores -> normalise -> weights -> sum over the keys
 //
-// A block of keys (24 KB) stays in the first-level cache while the panels stream past it.
+// A block of keys (24 KB) stays in the first-level cache while the panels stream past it. The layers after the first
+// are the same for every candidate, so what is left over of several fills their lanes; the first costs 4 x 5 vectors
+// there instead of 80. Which way a pair goes does not show in its bits: it is one chain of multiply-adds either way.
 
 #ifndef DIN_KERNELS_ACTIVATION_UNIT_PACKED_
 #define DIN_KERNELS_ACTIVATION_UNIT_PACKED_
@@ -31,22 +36,21 @@ namespace {
 
 using AlignedFloats = hwy::AlignedFreeUniquePtr<float[]>;
 
-// Weights in the layout of one instruction set.
+// Weights in the layout of one instruction set; panels as in tile-inl.h.
 struct PackedUnit {
   struct Layer {
     size_t in = 0;
     size_t out = 0;
-    AlignedFloats panels;  // [out / tile rows][in][tile rows]; null for the first layer, which each candidate builds
-    AlignedFloats bias;    // [out, padded to tile rows]
+    AlignedFloats panels;  // null for the first layer, which each candidate builds
+    AlignedFloats bias;    // padded to panels
     Activation activation;
   };
   size_t width = 0;
-  size_t query_columns = 0;      // units of the first layer, padded to lanes
-  AlignedFloats query_weight;    // [D][query_columns]
-  AlignedFloats key_panels;      // as Layer::panels
-  AlignedFloats product_panels;  // as Layer::panels
-  std::vector<Layer> layers;     // hidden layers, then the one that gives the score
-  size_t widest = 0;             // units of the widest layer, padded to tile rows
+  AlignedFloats query_panels;
+  AlignedFloats key_panels;
+  AlignedFloats product_panels;
+  std::vector<Layer> layers;  // hidden layers, then the one that gives the score
+  size_t widest = 0;          // units of the widest layer, padded to panels
   bool out_sigmoid = false;
   Normalise normalise = Normalise::kNone;
 };
@@ -54,7 +58,9 @@ struct PackedUnit {
 // What a target's code wants to know about packing, and offers.
 struct Target {
   size_t lanes;
-  size_t tile_rows;
+  size_t group;     // candidates that are taken together
+  size_t combined;  // those of them whose panels are built together
+  size_t panel;
   size_t tile_vectors;
   void (*pool)(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch);
 };
@@ -64,29 +70,36 @@ constexpr size_t RoundUp(size_t n, size_t multiple) { return (n + multiple - 1) 
 // Offsets into the scratch, in floats; each a multiple of 64 bytes.
 struct ScratchLayout {
   ScratchLayout(const PackedUnit& unit, const Target& target, size_t behaviours) {
-    const size_t padded = RoundUp(behaviours, target.lanes);
-    const size_t units = unit.layers.front().out;
+    padded = RoundUp(behaviours, std::max<size_t>(target.lanes, 16));
+    units = RoundUp(unit.layers.front().out, target.panel);
+    const size_t block = unit.widest * target.tile_vectors * target.lanes;
     keys = 0;
-    scores = keys + Aligned(padded * unit.width);
-    panels = scores + Aligned(padded);
-    bias = panels + Aligned(RoundUp(units, target.tile_rows) * unit.width);
-    query_panel = bias + Aligned(RoundUp(units, target.tile_rows));
-    query_part = query_panel + Aligned(unit.width * target.tile_rows);
-    repeated_query = query_part + Aligned(target.tile_rows * unit.query_columns);
-    hidden[0] = repeated_query + Aligned(unit.width * target.tile_rows);
-    hidden[1] = hidden[0] + Aligned(unit.widest * target.tile_vectors * target.lanes);
-    total = hidden[1] + Aligned(unit.widest * target.tile_vectors * target.lanes);
+    rest_keys = keys + Aligned(padded * unit.width);
+    queries = rest_keys + Aligned(target.panel * unit.width);
+    bias = queries + Aligned(target.panel * unit.width);
+    panels = bias + Aligned(target.group * units);
+    panels_step = Aligned(units * unit.width);
+    hidden[0] = panels + target.combined * panels_step;
+    hidden[1] = hidden[0] + Aligned(block);
+    scores = hidden[1] + Aligned(block);
+    rest_rows = scores + Aligned(target.group * padded);
+    rest_scores = rest_rows + Aligned(target.group * target.lanes * units);
+    total = rest_scores + Aligned(target.group * target.lanes);
   }
   static constexpr size_t Aligned(size_t floats) { return RoundUp(floats, 16); }
 
-  size_t keys;            // blocks of [D][vectors of the block * lanes], zeros past the last behaviour
-  size_t scores;          // [behaviours, padded to lanes]: scores, then weights
-  size_t panels;          // Wk + Wp diag(q), of one candidate
-  size_t bias;            // b + Wq q, of one candidate
-  size_t query_panel;     // [D][tile rows]: queries of tile rows candidates
-  size_t query_part;      // [tile rows][query_columns]: their Wq q
-  size_t repeated_query;  // [D][tile rows]: each component of one query, tile rows times
-  size_t hidden[2];       // [units][tile vectors * lanes]: outputs of the layers, in turn
+  size_t padded;     // behaviours, padded
+  size_t units;      // of the first layer, padded to panels
+  size_t keys;       // blocks of [D][vectors of the block * lanes], zeros past the last behaviour
+  size_t rest_keys;  // [D][panel]: the behaviours that are left over
+  size_t queries;    // [D][panel]: queries of a group
+  size_t bias;       // [group][units]: their b + Wq q
+  size_t panels;     // [combined][panels_step]: Wk + Wp diag(q)
+  size_t panels_step;
+  size_t hidden[2];    // [units][tile vectors * lanes]: outputs of the layers, in turn
+  size_t scores;       // [group][padded]: scores, then weights
+  size_t rest_rows;    // [group * lanes][units]: the first layer of the pairs left over
+  size_t rest_scores;  // [group * lanes]
   size_t total;
 };
 
@@ -128,15 +141,15 @@ void Transpose4(const float* in, size_t in_step, size_t rows, float* out, size_t
 #endif
 }
 
-// A block: keys [behaviours][width] -> [width][columns], columns >= behaviours; zeros past the behaviours.
-void PackBlock(const float* keys, size_t behaviours, size_t width, size_t columns, float* HWY_RESTRICT block) {
+// A block: `rows` rows of `width` floats, `stride` apart -> [width][columns], columns >= rows; zeros past the rows.
+void PackBlock(const float* in, size_t stride, size_t rows, size_t width, size_t columns, float* HWY_RESTRICT block) {
   size_t d = 0;
   if (columns % 4 == 0) {
     for (; d + 4 <= width; d += 4) {
       for (size_t j = 0; j < columns; j += 4) {
         float* out = block + d * columns + j;
-        if (j < behaviours) {
-          Transpose4(keys + j * width + d, width, std::min<size_t>(4, behaviours - j), out, columns);
+        if (j < rows) {
+          Transpose4(in + j * stride + d, stride, std::min<size_t>(4, rows - j), out, columns);
         } else {
           for (size_t c = 0; c < 4; ++c) std::fill_n(out + c * columns, 4, 0.0f);
         }
@@ -144,22 +157,21 @@ void PackBlock(const float* keys, size_t behaviours, size_t width, size_t column
     }
   }
   for (; d < width; ++d) {
-    for (size_t j = 0; j < columns; ++j) block[d * columns + j] = j < behaviours ? keys[j * width + d] : 0.0f;
+    for (size_t j = 0; j < columns; ++j) block[d * columns + j] = j < rows ? in[j * stride + d] : 0.0f;
   }
 }
 
-// Calls block(first behaviour, vectors) for blocks of at most kTileVectors vectors and as even as can be: a single
+// Calls block(first, vectors) for `n` columns in blocks of at most kTileVectors vectors and as even as can be: a single
 // vector left over would not keep the multipliers busy.
 template <class Block>
-void ForEachBlock(size_t behaviours, const Block& block) {
-  const size_t lanes = hn::Lanes(Tag());
-  size_t vectors = (behaviours + lanes - 1) / lanes;
+void ForEachBlock(size_t n, const Block& block) {
+  size_t vectors = (n + kLanes - 1) / kLanes;
   size_t blocks = (vectors + kTileVectors - 1) / kTileVectors;
   size_t first = 0;
   for (; blocks > 0; --blocks) {
     const size_t size = (vectors + blocks - 1) / blocks;
     block(first, size);
-    first += size * lanes;
+    first += size * kLanes;
     vectors -= size;
   }
 }
@@ -167,60 +179,69 @@ void ForEachBlock(size_t behaviours, const Block& block) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Candidates
 
-// Wq q for `count` <= kTileRows candidates.
+// c [rows][units] = bias + a * panels, with the units in the lanes; `units` is a multiple of kLanes.
+template <class Step>
+void RunUnitsInLanes(const float* a, size_t rows, const float* panels, size_t units, size_t depth, const float* bias,
+                     BiasOf bias_of, float* c, size_t c_step) {
+  for (size_t u = 0; u < units;) {
+    const size_t vectors = kPanel == kLanes ? std::min(kTileVectors, (units - u) / kLanes) : 1;
+    const TileArgs tile{.a = a,
+                        .b = panels + PanelOffset(u, depth),
+                        .b_step = kPanel,
+                        .b_vector = kPanel * depth,
+                        .depth = depth,
+                        .bias = bias + u,
+                        .bias_of = bias_of,
+                        .c = c + u,
+                        .c_step = c_step};
+    RunTiles<Step>(tile, rows, vectors);
+    u += vectors * kLanes;
+  }
+}
+
+// b + Wq q for `count` <= kGroup candidates.
 void ProjectQueries(const PackedUnit& unit, const float* queries, size_t stride, size_t count,
                     const ScratchLayout& layout, float* scratch) {
-  float* HWY_RESTRICT panel = scratch + layout.query_panel;
+  float* HWY_RESTRICT panel = scratch + layout.queries;
   for (size_t c = 0; c < count; ++c) {
-    for (size_t k = 0; k < unit.width; ++k) panel[k * kTileRows + c] = queries[c * stride + k];
+    for (size_t k = 0; k < unit.width; ++k) panel[k * kPanel + c] = queries[c * stride + k];
   }
-  static constexpr float kNoBias[kTileRows] = {};
-  const size_t lanes = hn::Lanes(Tag());
-  for (size_t column = 0; column < unit.query_columns;) {
-    const size_t vectors = std::min(kTileVectors, (unit.query_columns - column) / lanes);
-    const TileArgs tile{.a = panel, .b = unit.query_weight.get() + column, .b_step = unit.query_columns,
-                        .depth = unit.width, .bias = kNoBias, .c = scratch + layout.query_part + column,
-                        .c_step = unit.query_columns};
-    RunTiles(tile, count, vectors);
-    column += vectors * lanes;
-  }
+  RunUnitsInLanes<FloatStep>(panel, count, unit.query_panels.get(), layout.units, unit.width,
+                             unit.layers.front().bias.get(), BiasOf::kLanes, scratch + layout.bias, layout.units);
 }
 
-// One panel of Wk + Wp diag(q).
-void CombinePanel(const float* HWY_RESTRICT key, const float* HWY_RESTRICT product, const float* HWY_RESTRICT query,
-                  size_t floats, float* HWY_RESTRICT out) {
+// Candidates whose panels are built together: Wk and Wp come from the second-level cache once for all of them.
+constexpr size_t kCombined = 4;
+
+// Wk + Wp diag(q), for `count` <= kCombined candidates: what makes the first layer a plain layer on keys.
+// out[c * panels_step ...] are the panels of candidate c.
+template <size_t kCandidates>
+void CombinePanels(const PackedUnit& unit, const float* HWY_RESTRICT queries, size_t query_stride, size_t units,
+                   float* HWY_RESTRICT out, size_t panels_step) {
   const Tag d;
-  const hn::CappedTag<float, kTileRows> row;  // a panel is a whole number of rows, if not of vectors
-  size_t i = 0;
-  for (; i + hn::Lanes(d) <= floats; i += hn::Lanes(d)) {
-    hn::StoreU(hn::MulAdd(hn::LoadU(d, product + i), hn::LoadU(d, query + i), hn::LoadU(d, key + i)), d, out + i);
-  }
-  for (; i < floats; i += hn::Lanes(row)) {
-    hn::StoreU(hn::MulAdd(hn::LoadU(row, product + i), hn::LoadU(row, query + i), hn::LoadU(row, key + i)), row,
-               out + i);
-  }
-}
-
-// Wk + Wp diag(q) and b + Wq q: what makes the candidate's first layer a plain layer on keys.
-void PrepareCandidate(const PackedUnit& unit, const float* query, const float* query_part, const ScratchLayout& layout,
-                      float* scratch) {
-  const hn::CappedTag<float, kTileRows> row;
-  float* HWY_RESTRICT repeated = scratch + layout.repeated_query;
-  for (size_t k = 0; k < unit.width; ++k) {
-    for (size_t m = 0; m < kTileRows; m += hn::Lanes(row)) {
-      hn::Store(hn::Set(row, query[k]), row, repeated + k * kTileRows + m);
+  const float* HWY_RESTRICT key = unit.key_panels.get();
+  const float* HWY_RESTRICT product = unit.product_panels.get();
+  for (size_t u = 0; u < units; u += kPanel) {
+    for (size_t k = 0; k < unit.width; ++k) {
+      for (size_t n = 0; n < kPanel; n += kLanes, key += kLanes, product += kLanes, out += kLanes) {
+        const auto w = hn::Load(d, key);
+        const auto p = hn::Load(d, product);
+#pragma GCC unroll 4
+        for (size_t c = 0; c < kCandidates; ++c) {
+          hn::Store(hn::MulAdd(p, hn::Set(d, queries[c * query_stride + k]), w), d, out + c * panels_step);
+        }
+      }
     }
   }
-  const PackedUnit::Layer& first = unit.layers.front();
-  const size_t units = RoundUpToTileRows(first.out);
-  const size_t panel = unit.width * kTileRows;
-  for (size_t p = 0; p < units / kTileRows; ++p) {
-    CombinePanel(unit.key_panels.get() + p * panel, unit.product_panels.get() + p * panel, repeated, panel,
-                 scratch + layout.panels + p * panel);
+}
+
+template <size_t kCandidates>
+void CombineSome(const PackedUnit& unit, const float* queries, size_t query_stride, size_t count, size_t units,
+                 float* out, size_t panels_step) {
+  if (count == kCandidates) return CombinePanels<kCandidates>(unit, queries, query_stride, units, out, panels_step);
+  if constexpr (kCandidates > 1) {
+    CombineSome<kCandidates - 1>(unit, queries, query_stride, count, units, out, panels_step);
   }
-  float* HWY_RESTRICT bias = scratch + layout.bias;
-  for (size_t u = 0; u < first.out; ++u) bias[u] = first.bias[u] + query_part[u];
-  for (size_t u = first.out; u < units; ++u) bias[u] = 0.0f;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -275,24 +296,30 @@ void ActivateBlock(const Activation& a, float* x, size_t units, size_t columns) 
   }
 }
 
-// All layers for one block of keys; `scores` gets one row of `vectors` vectors.
-void ScoreBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, const float* block,
-                size_t vectors, float* scores) {
-  const size_t columns = vectors * hn::Lanes(Tag());
-  const float* in = block;
-  for (size_t i = 0; i < unit.layers.size(); ++i) {
+// A block through one layer: x [in][columns] -> y [out][columns].
+template <class Step>
+void RunLayer(const float* panels, const float* bias, size_t in, size_t out, const float* x, size_t vectors, float* y) {
+  const size_t columns = vectors * kLanes;
+  const TileArgs tile{.a = panels,
+                      .b = x,
+                      .b_step = columns,
+                      .b_vector = kLanes,
+                      .depth = in,
+                      .bias = bias,
+                      .bias_of = BiasOf::kRows,
+                      .c = y,
+                      .c_step = columns};
+  RunTiles<Step>(tile, out, vectors);
+}
+
+// From the first layer's sums in hidden[0] to one row of scores.
+void FinishBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, size_t vectors, float* scores) {
+  for (size_t i = 1; i < unit.layers.size(); ++i) {
     const PackedUnit::Layer& layer = unit.layers[i];
-    float* out = i + 1 == unit.layers.size() ? scores : scratch + layout.hidden[i % 2];
-    const TileArgs tile{.a = i == 0 ? scratch + layout.panels : layer.panels.get(),
-                        .b = in,
-                        .b_step = columns,
-                        .depth = layer.in,
-                        .bias = i == 0 ? scratch + layout.bias : layer.bias.get(),
-                        .c = out,
-                        .c_step = columns};
-    RunTiles(tile, layer.out, vectors);
-    ActivateBlock(layer.activation, out, layer.out, columns);
-    in = out;
+    float* x = scratch + layout.hidden[(i - 1) % 2];
+    ActivateBlock(unit.layers[i - 1].activation, x, layer.in, vectors * kLanes);
+    float* y = i + 1 == unit.layers.size() ? scores : scratch + layout.hidden[i % 2];
+    RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, layer.out, x, vectors, y);
   }
 }
 
@@ -326,86 +353,202 @@ void NormaliseScores(const PackedUnit& unit, float* scores, size_t behaviours) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Pooling
 
-// Columns [first, end) of the weighted sum, in kVectors vectors of which the last ends at `end`: it overlaps the one
-// before and computes some columns a second time, alike.
-template <size_t kVectors, class D>
-void PoolColumns(D d, const AttentionArgs& args, const float* weights, size_t width, size_t first, size_t end,
-                 float* out) {
+// `count` candidates, their weights `stride` floats apart and their sums `out_stride`.
+struct PoolArgs {
+  const float* keys;  // [behaviours][width]
+  size_t behaviours;
+  size_t width;
+  const float* weights;
+  size_t stride;
+  float* out;
+  size_t out_stride;
+};
+
+// Columns [first, end) of the weighted sums, in kVectors vectors of which the last ends at `end`: it overlaps the one
+// before and computes some columns a second time, alike. Every sum is one chain in the order of the behaviours.
+template <size_t kCandidates, size_t kVectors, class D>
+void PoolColumns(D d, const PoolArgs& args, size_t first, size_t end) {
   using V = hn::Vec<D>;
   size_t column[kVectors];
-  V sum[kVectors];
+  V sum[kCandidates][kVectors];
 #pragma GCC unroll 8
   for (size_t n = 0; n < kVectors; ++n) {
     column[n] = std::min(first + n * hn::Lanes(d), end - hn::Lanes(d));
-    sum[n] = hn::Zero(d);
+#pragma GCC unroll 8
+    for (size_t c = 0; c < kCandidates; ++c) sum[c][n] = hn::Zero(d);
   }
   const float* key = args.keys;
-  for (size_t j = 0; j < args.behaviours; ++j, key += width) {
-    const V weight = hn::Set(d, weights[j]);
+  for (size_t j = 0; j < args.behaviours; ++j, key += args.width) {
+    V keys[kVectors];
 #pragma GCC unroll 8
-    for (size_t n = 0; n < kVectors; ++n) sum[n] = hn::MulAdd(weight, hn::LoadU(d, key + column[n]), sum[n]);
+    for (size_t n = 0; n < kVectors; ++n) keys[n] = hn::LoadU(d, key + column[n]);
+#pragma GCC unroll 8
+    for (size_t c = 0; c < kCandidates; ++c) {
+      const V weight = hn::Set(d, args.weights[c * args.stride + j]);
+#pragma GCC unroll 8
+      for (size_t n = 0; n < kVectors; ++n) sum[c][n] = hn::MulAdd(weight, keys[n], sum[c][n]);
+    }
   }
 #pragma GCC unroll 8
-  for (size_t n = 0; n < kVectors; ++n) hn::StoreU(sum[n], d, out + column[n]);
-}
-
-template <size_t kVectors, class D>
-void PoolRemaining(D d, const AttentionArgs& args, const float* weights, size_t width, size_t first, float* out) {
-  const size_t columns = kVectors * hn::Lanes(d);
-  for (; width - first >= columns; first += columns) {
-    PoolColumns<kVectors>(d, args, weights, width, first, first + columns, out);
-  }
-  if (width - first > columns - hn::Lanes(d)) {
-    PoolColumns<kVectors>(d, args, weights, width, first, width, out);
-  } else if constexpr (kVectors > 1) {
-    if (first < width) PoolRemaining<kVectors - 1>(d, args, weights, width, first, out);
+  for (size_t c = 0; c < kCandidates; ++c) {
+#pragma GCC unroll 8
+    for (size_t n = 0; n < kVectors; ++n) hn::StoreU(sum[c][n], d, args.out + c * args.out_stride + column[n]);
   }
 }
 
-// out[0 .. width) = sum over the behaviours, in their order, of weights[j] * keys[j].
-template <class D>
-void PoolKeys(D d, const AttentionArgs& args, const float* weights, size_t width, float* out) {
-  constexpr size_t kVectors = 8;  // chains enough to hide the latency of an addition
-  if (width >= hn::Lanes(d)) return PoolRemaining<kVectors>(d, args, weights, width, 0, out);
-  if constexpr (hn::MaxLanes(d) > 1) PoolKeys(hn::Half<D>(), args, weights, width, out);
+template <size_t kCandidates, size_t kVectors, class D>
+void PoolVectors(D d, const PoolArgs& args, size_t vectors, size_t first, size_t end) {
+  if (vectors == kVectors) return PoolColumns<kCandidates, kVectors>(d, args, first, end);
+  if constexpr (kVectors > 1) PoolVectors<kCandidates, kVectors - 1>(d, args, vectors, first, end);
+}
+
+template <size_t kCandidates, class D>
+void PoolAll(D d, const PoolArgs& args) {
+  constexpr size_t kMaxVectors = 5;
+  const size_t lanes = hn::Lanes(d);
+  if (args.width >= lanes) {
+    size_t vectors = (args.width + lanes - 1) / lanes;
+    size_t passes = (vectors + kMaxVectors - 1) / kMaxVectors;  // as even as can be: one vector is too few chains
+    for (size_t first = 0; passes > 0; --passes) {
+      const size_t size = (vectors + passes - 1) / passes;
+      const size_t end = std::min(first + size * lanes, args.width);
+      PoolVectors<kCandidates, kMaxVectors>(d, args, size, first, end);
+      first = end;
+      vectors -= size;
+    }
+  } else if constexpr (hn::MaxLanes(d) > 1) {
+    PoolAll<kCandidates>(hn::Half<D>(), args);
+  }
+}
+
+// The weighted sums of the keys, for `count` candidates: several at a time, so that a key is read once for all of them.
+void PoolKeys(PoolArgs args, size_t count) {
+  constexpr size_t kTogether = kTileRows / 2;
+  for (; count >= kTogether; count -= kTogether) {
+    PoolAll<kTogether>(Tag(), args);
+    args.weights += kTogether * args.stride;
+    args.out += kTogether * args.out_stride;
+  }
+  for (; count > 0; --count) {
+    PoolAll<1>(Tag(), args);
+    args.weights += args.stride;
+    args.out += args.out_stride;
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void PoolImpl(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch) {
-  const ScratchLayout layout(unit, target, args.behaviours);
-  const size_t width = unit.width;
-  float* scores = scratch + layout.scores;
-  const auto pool = [&](size_t candidate) HWY_ATTR {
-    PoolKeys(Tag(), args, scores, width, args.pooled + candidate * args.pooled_stride);
-    if (args.weights != nullptr) std::copy_n(scores, args.behaviours, args.weights + candidate * args.behaviours);
-  };
-  if (args.behaviours == 0 || args.uniform) {
-    std::fill_n(scores, args.behaviours, 1.0f / static_cast<float>(args.behaviours));
-    for (size_t c = 0; c < args.candidates; ++c) pool(c);
-    return;
-  }
-  const size_t lanes = hn::Lanes(Tag());
-  ForEachBlock(args.behaviours, [&](size_t first, size_t vectors) HWY_ATTR {
-    PackBlock(args.keys + first * width, std::min(vectors * lanes, args.behaviours - first), width, vectors * lanes,
-              scratch + layout.keys + first * width);
-  });
-  for (size_t c = 0; c < args.candidates; ++c) {
-    const size_t in_group = c % kTileRows;
-    const float* query = args.queries + c * args.query_stride;
-    if (in_group == 0) {
-      ProjectQueries(unit, query, args.query_stride, std::min(kTileRows, args.candidates - c), layout, scratch);
+// Candidates that are taken together.
+constexpr size_t kGroup = kTileRows;
+
+class Call {
+ public:
+  Call(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch)
+      : unit_(unit), args_(args), layout_(unit, target, args.behaviours), scratch_(scratch) {}
+
+  void Run() {
+    const bool score = args_.behaviours > 0 && !args_.uniform;
+    if (score) PackKeys();
+    for (size_t first = 0; first < args_.candidates; first += kGroup) {
+      const size_t count = std::min(kGroup, args_.candidates - first);
+      if (score) {
+        ScoreGroup(first, count);
+      } else {
+        const float weight = 1.0f / static_cast<float>(args_.behaviours);
+        for (size_t c = 0; c < count; ++c) std::fill_n(Scores(c), args_.behaviours, weight);
+      }
+      PoolGroup(first, count);
     }
-    PrepareCandidate(unit, query, scratch + layout.query_part + in_group * unit.query_columns, layout, scratch);
-    ForEachBlock(args.behaviours, [&](size_t first, size_t vectors) HWY_ATTR {
-      ScoreBlock(unit, layout, scratch, scratch + layout.keys + first * width, vectors, scores + first);
-    });
-    NormaliseScores(unit, scores, args.behaviours);
-    pool(c);
   }
+
+ private:
+  float* Scores(size_t in_group) const { return scratch_ + layout_.scores + in_group * layout_.padded; }
+
+  void PackKeys() {
+    const size_t units = unit_.layers.front().out;
+    const size_t vectors = RoundUpTo(units, kLanes) / kLanes;
+    const size_t rest = args_.behaviours % kLanes;
+    // As lanes, the units cost a vector for each kLanes of them and behaviour; the rest as one more vector of
+    // behaviours would cost one for each unit. Small tiles are a little slower.
+    rest_ = rest * vectors * 5 / 4 < units ? rest : 0;
+    in_blocks_ = args_.behaviours - rest_;
+    const size_t width = unit_.width;
+    ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
+      PackBlock(args_.keys + first * width, width, std::min(vectors * kLanes, in_blocks_ - first), width,
+                vectors * kLanes, scratch_ + layout_.keys + first * width);
+    });
+    if (rest_ > 0) {
+      PackBlock(args_.keys + in_blocks_ * width, width, rest_, width, kPanel, scratch_ + layout_.rest_keys);
+    }
+  }
+
+  void ScoreGroup(size_t first, size_t count) {
+    const float* queries = args_.queries + first * args_.query_stride;
+    ProjectQueries(unit_, queries, args_.query_stride, count, layout_, scratch_);
+    for (size_t c = 0; c < count; c += kCombined) {
+      const size_t combined = std::min(kCombined, count - c);
+      CombineSome<kCombined>(unit_, queries + c * args_.query_stride, args_.query_stride, combined, layout_.units,
+                             scratch_ + layout_.panels, layout_.panels_step);
+      for (size_t i = 0; i < combined; ++i) ScoreCandidate(scratch_ + layout_.panels + i * layout_.panels_step, c + i);
+    }
+    if (rest_ > 0) ScoreRest(count);
+    for (size_t c = 0; c < count; ++c) NormaliseScores(unit_, Scores(c), args_.behaviours);
+  }
+
+  void ScoreCandidate(const float* panels, size_t in_group) {
+    const float* bias = scratch_ + layout_.bias + in_group * layout_.units;
+    const size_t units = unit_.layers.front().out;
+    ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
+      RunLayer<FloatStep>(panels, bias, unit_.width, units, scratch_ + layout_.keys + first * unit_.width, vectors,
+                          scratch_ + layout_.hidden[0]);
+      FinishBlock(unit_, layout_, scratch_, vectors, Scores(in_group) + first);
+    });
+    if (rest_ == 0) return;
+    RunUnitsInLanes<FloatStep>(scratch_ + layout_.rest_keys, rest_, panels, RoundUpTo(units, kLanes), unit_.width, bias,
+                               BiasOf::kLanes, scratch_ + layout_.rest_rows + in_group * rest_ * layout_.units,
+                               layout_.units);
+  }
+
+  void ScoreRest(size_t count) {
+    const size_t pairs = count * rest_;
+    float* scores = scratch_ + layout_.rest_scores;
+    ForEachBlock(pairs, [&](size_t first, size_t vectors) HWY_ATTR {
+      PackBlock(scratch_ + layout_.rest_rows + first * layout_.units, layout_.units,
+                std::min(vectors * kLanes, pairs - first), unit_.layers.front().out, vectors * kLanes,
+                scratch_ + layout_.hidden[0]);
+      FinishBlock(unit_, layout_, scratch_, vectors, scores + first);
+    });
+    for (size_t c = 0; c < count; ++c) std::copy_n(scores + c * rest_, rest_, Scores(c) + in_blocks_);
+  }
+
+  void PoolGroup(size_t first, size_t count) {
+    PoolKeys({.keys = args_.keys,
+              .behaviours = args_.behaviours,
+              .width = unit_.width,
+              .weights = Scores(0),
+              .stride = layout_.padded,
+              .out = args_.pooled + first * args_.pooled_stride,
+              .out_stride = args_.pooled_stride},
+             count);
+    if (args_.weights == nullptr) return;
+    for (size_t c = 0; c < count; ++c) {
+      std::copy_n(Scores(c), args_.behaviours, args_.weights + (first + c) * args_.behaviours);
+    }
+  }
+
+  const PackedUnit& unit_;
+  const AttentionArgs& args_;
+  const ScratchLayout layout_;
+  float* const scratch_;
+  size_t in_blocks_ = 0;  // behaviours that go in blocks
+  size_t rest_ = 0;       // those that are left over
+};
+
+void PoolImpl(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch) {
+  Call(unit, target, args, scratch).Run();
 }
 
-Target DescribeTarget() { return {hn::Lanes(Tag()), kTileRows, kTileVectors, &PoolImpl}; }
+Target DescribeTarget() { return {kLanes, kGroup, kCombined, kPanel, kTileVectors, &PoolImpl}; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace din
@@ -417,30 +560,19 @@ namespace {
 
 HWY_EXPORT(DescribeTarget);
 
-// [out, in] -> panels [out / tile_rows][in][tile_rows], zeros past `out`.
-AlignedFloats PackPanels(const std::vector<float>& weight, size_t out, size_t in, size_t tile_rows) {
-  auto panels = hwy::AllocateAligned<float>(RoundUp(out, tile_rows) * in);
-  std::fill_n(panels.get(), RoundUp(out, tile_rows) * in, 0.0f);
+// [out, in] -> panels [out / panel][in][panel], zeros past `out`.
+AlignedFloats PackPanels(const std::vector<float>& weight, size_t out, size_t in, size_t panel) {
+  auto panels = hwy::AllocateAligned<float>(RoundUp(out, panel) * in);
+  std::fill_n(panels.get(), RoundUp(out, panel) * in, 0.0f);
   for (size_t u = 0; u < out; ++u) {
-    float* panel = panels.get() + u / tile_rows * tile_rows * in;
-    for (size_t k = 0; k < in; ++k) panel[k * tile_rows + u % tile_rows] = weight[u * in + k];
+    for (size_t k = 0; k < in; ++k) panels[(u / panel * in + k) * panel + u % panel] = weight[u * in + k];
   }
   return panels;
 }
 
-// [out, in] -> [in][columns], zeros past `out`.
-AlignedFloats PackColumns(const std::vector<float>& weight, size_t out, size_t in, size_t columns) {
-  auto packed = hwy::AllocateAligned<float>(in * columns);
-  std::fill_n(packed.get(), in * columns, 0.0f);
-  for (size_t u = 0; u < out; ++u) {
-    for (size_t k = 0; k < in; ++k) packed[k * columns + u] = weight[u * in + k];
-  }
-  return packed;
-}
-
-AlignedFloats PackBias(const std::vector<float>& bias, size_t tile_rows) {
-  auto packed = hwy::AllocateAligned<float>(RoundUp(bias.size(), tile_rows));
-  std::fill_n(std::copy(bias.begin(), bias.end(), packed.get()), RoundUp(bias.size(), tile_rows) - bias.size(), 0.0f);
+AlignedFloats PackBias(const std::vector<float>& bias, size_t panel) {
+  auto packed = hwy::AllocateAligned<float>(RoundUp(bias.size(), panel));
+  std::fill_n(std::copy(bias.begin(), bias.end(), packed.get()), RoundUp(bias.size(), panel) - bias.size(), 0.0f);
   return packed;
 }
 
@@ -448,20 +580,19 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target) {
   PackedUnit unit;
   const size_t width = unit.width = weights.width;
   const size_t units = weights.hidden.front().units;
-  const size_t rows = target.tile_rows;
-  unit.query_columns = RoundUp(units, target.lanes);
-  unit.query_weight = PackColumns(weights.query_weight, units, width, unit.query_columns);
-  unit.key_panels = PackPanels(weights.key_weight, units, width, rows);
-  unit.product_panels = PackPanels(weights.product_weight, units, width, rows);
+  const size_t panel = target.panel;
+  unit.query_panels = PackPanels(weights.query_weight, units, width, panel);
+  unit.key_panels = PackPanels(weights.key_weight, units, width, panel);
+  unit.product_panels = PackPanels(weights.product_weight, units, width, panel);
   size_t in = width;
   for (const ActivationUnitWeights::Hidden& hidden : weights.hidden) {
-    PackedUnit::Layer layer{in, hidden.units, nullptr, PackBias(hidden.bias, rows), hidden.activation};
-    if (!unit.layers.empty()) layer.panels = PackPanels(hidden.weight, hidden.units, in, rows);
+    PackedUnit::Layer layer{in, hidden.units, nullptr, PackBias(hidden.bias, panel), hidden.activation};
+    if (!unit.layers.empty()) layer.panels = PackPanels(hidden.weight, hidden.units, in, panel);
     unit.layers.push_back(std::move(layer));
-    unit.widest = std::max(unit.widest, RoundUp(hidden.units, rows));
+    unit.widest = std::max(unit.widest, RoundUp(hidden.units, panel));
     in = hidden.units;
   }
-  unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, rows), PackBias({weights.out_bias}, rows), {}});
+  unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, panel), PackBias({weights.out_bias}, panel), {}});
   unit.out_sigmoid = weights.out_sigmoid;
   unit.normalise = weights.normalise;
   return unit;

@@ -16,6 +16,8 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+inline constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<float>());  // no target of ours has a size known late
+
 // A tile is kTileRows x kTileVectors accumulators, beside them kTileVectors operands and one broadcast: as much as the
 // registers hold, 32 of them (AVX-512, NEON) or 16.
 inline constexpr size_t kTileVectors = 3;
@@ -25,47 +27,73 @@ inline constexpr size_t kTileRows = 8;
 inline constexpr size_t kTileRows = 4;
 #endif
 
-// Rows beyond a multiple of kTileRows get smaller tiles; operands are padded to whole ones.
-constexpr size_t RoundUpToTileRows(size_t rows) { return (rows + kTileRows - 1) / kTileRows * kTileRows; }
+// Weights lie in panels, [units / kPanel][depth][kPanel], so that a tile can take them either way: as rows, one
+// broadcast at a time, or as lanes, one vector at a time.
+inline constexpr size_t kPanel = kTileRows > kLanes ? kTileRows : kLanes;
+static_assert(kPanel % kTileRows == 0 && kPanel % kLanes == 0);
 
-//   c[m][n] = bias[m] + sum over k of a[k][m] * b[k][n]
-//
-// for kRows rows m and kVectors vectors n. a has kTileRows floats a row; rows of b and c are b_step and c_step floats
-// apart. Every element of c is one chain of multiply-adds in the order of k: its bits depend neither on kRows nor on
-// kVectors nor on its place in the tile.
-struct TileArgs {
-  const float* a;
-  const float* b;
-  size_t b_step;
-  size_t depth;  // values of k
-  const float* bias;
-  float* c;
-  size_t c_step;
+constexpr size_t RoundUpTo(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+// Where in its panels unit n begins, for n a multiple of kTileRows or of kLanes.
+constexpr size_t PanelOffset(size_t n, size_t depth) { return n / kPanel * kPanel * depth + n % kPanel; }
+
+// One step of a sum: a number, or whatever a Step of another precision keeps in the bits of a float.
+struct FloatStep {
+  static constexpr size_t kNumbers = 1;  // in one float
+  template <class V>
+  static HWY_INLINE V MulAdd(V left, V right, V sum) {
+    return hn::MulAdd(left, right, sum);
+  }
 };
 
-template <size_t kRows, size_t kVectors>
+//   c[m][n] = bias[m or n] + sum over k of a[k][m] * b[k][n]
+//
+// for kRows rows m and kVectors vectors n. Every element of c is one chain of multiply-adds in the order of k: its bits
+// depend neither on kRows nor on kVectors nor on its place in the tile, nor on which operand is in the lanes.
+enum class BiasOf { kRows, kLanes };
+struct TileArgs {
+  const float* a;  // panels
+  const float* b;
+  size_t b_step;    // floats from one k to the next
+  size_t b_vector;  // floats from one vector to the next
+  size_t depth;     // values of k
+  const float* bias;
+  BiasOf bias_of;
+  float* c;
+  size_t c_step;  // floats from one row to the next
+};
+
+template <class Step, size_t kRows, size_t kVectors>
 HWY_NOINLINE void Tile(const TileArgs& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d);
   V sum[kRows][kVectors];
+  if (t.bias_of == BiasOf::kRows) {
 #pragma GCC unroll 8
-  for (size_t m = 0; m < kRows; ++m) {
+    for (size_t m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
-    for (size_t n = 0; n < kVectors; ++n) sum[m][n] = hn::Set(d, t.bias[m]);
+      for (size_t n = 0; n < kVectors; ++n) sum[m][n] = hn::Set(d, t.bias[m]);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (size_t n = 0; n < kVectors; ++n) {
+      const V bias = hn::LoadU(d, t.bias + n * kLanes);
+#pragma GCC unroll 8
+      for (size_t m = 0; m < kRows; ++m) sum[m][n] = bias;
+    }
   }
   const float* HWY_RESTRICT a = t.a;
   const float* HWY_RESTRICT b = t.b;
   const size_t b_step = t.b_step;
-  for (size_t k = t.depth; k > 0; --k, a += kTileRows, b += b_step) {
+  const size_t b_vector = t.b_vector;
+  for (size_t k = t.depth; k > 0; --k, a += kPanel, b += b_step) {
     V right[kVectors];
 #pragma GCC unroll 8
-    for (size_t n = 0; n < kVectors; ++n) right[n] = hn::LoadU(d, b + n * lanes);
+    for (size_t n = 0; n < kVectors; ++n) right[n] = hn::LoadU(d, b + n * b_vector);
 #pragma GCC unroll 8
     for (size_t m = 0; m < kRows; ++m) {
       const V left = hn::Set(d, a[m]);
 #pragma GCC unroll 8
-      for (size_t n = 0; n < kVectors; ++n) sum[m][n] = hn::MulAdd(left, right[n], sum[m][n]);
+      for (size_t n = 0; n < kVectors; ++n) sum[m][n] = Step::MulAdd(left, right[n], sum[m][n]);
     }
   }
   float* HWY_RESTRICT c = t.c;
@@ -73,34 +101,38 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
 #pragma GCC unroll 8
   for (size_t m = 0; m < kRows; ++m, c += c_step) {
 #pragma GCC unroll 8
-    for (size_t n = 0; n < kVectors; ++n) hn::StoreU(sum[m][n], d, c + n * lanes);
+    for (size_t n = 0; n < kVectors; ++n) hn::StoreU(sum[m][n], d, c + n * kLanes);
   }
 }
 
-template <size_t kRows, size_t kVectors>
+template <class Step, size_t kRows, size_t kVectors>
 void RemainingRows(const TileArgs& t, size_t rows) {
-  if (rows == kRows) return Tile<kRows, kVectors>(t);
-  if constexpr (kRows > 1) RemainingRows<kRows - 1, kVectors>(t, rows);
+  if (rows == kRows) return Tile<Step, kRows, kVectors>(t);
+  if constexpr (kRows > 1) RemainingRows<Step, kRows - 1, kVectors>(t, rows);
 }
 
-// The same for any number of rows: a has one panel [depth][kTileRows] after the other, bias and c go on.
-template <size_t kVectors>
+template <class Step, size_t kVectors>
 void Tiles(TileArgs t, size_t rows) {
-  for (; rows >= kTileRows; rows -= kTileRows) {
-    Tile<kTileRows, kVectors>(t);
-    t.a += t.depth * kTileRows;
-    t.bias += kTileRows;
+  const float* panels = t.a;
+  for (size_t row = 0; row < rows; row += kTileRows) {
+    t.a = panels + PanelOffset(row, t.depth);
+    if (rows - row >= kTileRows) {
+      Tile<Step, kTileRows, kVectors>(t);
+    } else {
+      RemainingRows<Step, kTileRows - 1, kVectors>(t, rows - row);
+    }
+    if (t.bias_of == BiasOf::kRows) t.bias += kTileRows;
     t.c += kTileRows * t.c_step;
   }
-  RemainingRows<kTileRows - 1, kVectors>(t, rows);
 }
 
-// The same for 1 to kTileVectors vectors.
-inline void RunTiles(const TileArgs& t, size_t rows, size_t vectors) {
+// The same for any number of rows and 1 to kTileVectors vectors.
+template <class Step>
+void RunTiles(const TileArgs& t, size_t rows, size_t vectors) {
   static_assert(kTileVectors == 3);
-  if (vectors == 3) return Tiles<3>(t, rows);
-  if (vectors == 2) return Tiles<2>(t, rows);
-  Tiles<1>(t, rows);
+  if (vectors == 3) return Tiles<Step, 3>(t, rows);
+  if (vectors == 2) return Tiles<Step, 2>(t, rows);
+  Tiles<Step, 1>(t, rows);
 }
 
 }  // namespace HWY_NAMESPACE
