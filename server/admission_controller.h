@@ -48,7 +48,7 @@ class AdmissionController {
   };
   struct Request {
     SteadyTime deadline = SteadyTime::max();
-    size_t cost = 1;  // pairs of candidate and behaviour; today every request counts the same
+    size_t cost = 1;  // bytes of the message; today every request counts the same
   };
 
   explicit AdmissionController(const Options& options) : options_(options) {}

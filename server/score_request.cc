@@ -14,12 +14,6 @@
 namespace din {
 namespace {
 
-size_t Rows(const google::protobuf::RepeatedPtrField<v1::Column>& columns) {
-  if (columns.empty()) return 0;
-  const v1::Column& first = columns[0];
-  return static_cast<size_t>(std::max({first.ids_size(), first.keys_size(), first.values_size()}));
-}
-
 std::string Served(std::vector<std::string> names) {
   constexpr size_t kMost = 20;
   if (names.empty()) return "no model is served";
@@ -43,12 +37,6 @@ absl::Status CheckNames(const v1::ScoreRequest& request, size_t candidates) {
 }
 
 }  // namespace
-
-size_t CostOf(const v1::ScoreRequest& request) {
-  size_t behaviours = 1;
-  for (const v1::Sequence& sequence : request.sequences()) behaviours += Rows(sequence.columns());
-  return behaviours * std::max<size_t>(Rows(request.candidates()), 1);
-}
 
 absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version) {
   if (version < 0) {

@@ -16,9 +16,6 @@
 
 namespace din {
 
-// Pairs of candidate and behaviour, by the first column of each: what the request will cost, before it is checked.
-size_t CostOf(const v1::ScoreRequest& request);
-
 // Pins the model that a request names, and its version (0: the live one). An empty name is the only model served.
 // NOT_FOUND, or INVALID_ARGUMENT for an empty name among several, with what there is.
 absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version);

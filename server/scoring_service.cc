@@ -1,10 +1,15 @@
 #include "server/scoring_service.h"
 
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+#include <grpcpp/support/proto_buffer_writer.h>
+
 #include <chrono>
 #include <new>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "server/explain.h"
 #include "server/model_metadata.h"
@@ -20,18 +25,35 @@ SteadyTime DeadlineOf(const grpc::CallbackServerContext& context) {
   return std::chrono::steady_clock::now() + (deadline - std::chrono::system_clock::now());
 }
 
+absl::Status Parse(const grpc::ByteBuffer& bytes, google::protobuf::Message& message) {
+  grpc::ByteBuffer shared = bytes;  // a reference: the reader wants one that it may change
+  grpc::ProtoBufferReader reader(&shared);
+  if (reader.status().ok() && message.ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("message: ", bytes.Length(), " bytes, which are no ",
+                                                 message.GetTypeName(), ": malformed, or a string that is not UTF-8"));
+}
+
+absl::Status Serialise(const google::protobuf::Message& message, grpc::ByteBuffer& bytes) {
+  bool owned = false;
+  const grpc::Status status =
+      grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(message, &bytes, &owned);
+  return status.ok() ? absl::OkStatus() : absl::InternalError(status.error_message());
+}
+
 // One RPC from its handler to Finish. Deletes itself when gRPC is done with it, which is after Finish.
 class Call : public grpc::ServerUnaryReactor, public ScoringJob {
  public:
-  Call(const ScoringService::Options& service, std::atomic<int>& calls) : service_(service), calls_(calls) {
+  Call(const ScoringService::Options& service, std::atomic<int>& calls, const grpc::ByteBuffer& request,
+       grpc::ByteBuffer& response)
+      : service_(service), request_(request), response_(response), calls_(calls) {
     calls_.fetch_add(1, std::memory_order_relaxed);
   }
   ~Call() override { calls_.fetch_sub(1, std::memory_order_relaxed); }
 
   // Stops 1 to 3.
-  void Start(const grpc::CallbackServerContext& context, const v1::ScoreRequest& request) {
+  void Start(const grpc::CallbackServerContext& context) {
     deadline = DeadlineOf(context);
-    absl::StatusOr<Ticket> admitted = service_.admission.TryAdmit({.deadline = deadline, .cost = CostOf(request)});
+    absl::StatusOr<Ticket> admitted = service_.admission.TryAdmit({.deadline = deadline, .cost = request_.Length()});
     if (!admitted.ok()) return End(admitted.status());
     ticket = *std::move(admitted);
     if (absl::Status status = service_.pool.Submit(this); !status.ok()) End(status);
@@ -63,6 +85,8 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
   }
 
   const ScoringService::Options& service_;
+  const grpc::ByteBuffer& request_;
+  grpc::ByteBuffer& response_;
 
  private:
   // The last use of this object: gRPC may delete it before Finish returns.
@@ -79,62 +103,57 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
 
 class ScoreCall final : public Call {
  public:
-  ScoreCall(const ScoringService::Options& service, std::atomic<int>& calls, const v1::ScoreRequest& request,
-            v1::ScoreResponse& response)
-      : Call(service, calls), request_(request), response_(response) {}
+  using Call::Call;
 
  private:
   absl::Status Answer(ScoringMemory& memory) override {
-    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(service_.models, request_.model(), request_.version()));
-    DIN_RETURN_IF_ERROR(ScoreAndRank(request_, *pinned->model, memory));
-    EncodeScoreResponse({request_, *pinned, memory.input, memory.scores, memory.ranking}, response_);
-    return absl::OkStatus();
+    v1::ScoreRequest request;
+    DIN_RETURN_IF_ERROR(Parse(request_, request));
+    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(service_.models, request.model(), request.version()));
+    DIN_RETURN_IF_ERROR(ScoreAndRank(request, *pinned->model, memory));
+    v1::ScoreResponse response;
+    EncodeScoreResponse({request, *pinned, memory.input, memory.scores, memory.ranking}, response);
+    return Serialise(response, response_);
   }
-
-  const v1::ScoreRequest& request_;
-  v1::ScoreResponse& response_;
 };
 
 class ExplainCall final : public Call {
  public:
-  ExplainCall(const ScoringService::Options& service, std::atomic<int>& calls, const v1::ExplainRequest& request,
-              v1::ExplainResponse& response)
-      : Call(service, calls), request_(request), response_(response) {}
+  using Call::Call;
 
  private:
   absl::Status Answer(ScoringMemory& memory) override {
-    const v1::ScoreRequest& score = request_.request();
+    v1::ExplainRequest request;
+    DIN_RETURN_IF_ERROR(Parse(request_, request));
+    const v1::ScoreRequest& score = request.request();
     DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(service_.models, score.model(), score.version()));
     DIN_RETURN_IF_ERROR(ScoreAndRank(score, *pinned->model, memory));
     const ScoredRequest scored{score, *pinned, memory.input, memory.scores, memory.ranking};
-    DIN_ASSIGN_OR_RETURN(const std::vector<uint32_t> candidates,
-                         CandidatesToExplain(request_, scored, service_.limits));
-    EncodeScoreResponse(scored, *response_.mutable_response());
+    DIN_ASSIGN_OR_RETURN(const std::vector<uint32_t> candidates, CandidatesToExplain(request, scored, service_.limits));
+    v1::ExplainResponse response;
+    EncodeScoreResponse(scored, *response.mutable_response());
     for (const uint32_t candidate : candidates) {
       if (cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("cancelled while explaining");
-      ExplainCandidate(scored, candidate, memory.workspace, response_);
+      ExplainCandidate(scored, candidate, memory.workspace, response);
     }
-    EncodeBehaviourLabels(scored, response_);
-    return absl::OkStatus();
+    EncodeBehaviourLabels(scored, response);
+    return Serialise(response, response_);
   }
-
-  const v1::ExplainRequest& request_;
-  v1::ExplainResponse& response_;
 };
 
 }  // namespace
 
-grpc::ServerUnaryReactor* ScoringService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
-                                                v1::ScoreResponse* response) {
+grpc::ServerUnaryReactor* ScoringService::Score(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                grpc::ByteBuffer* response) {
   auto* call = new ScoreCall(options_, calls_, *request, *response);
-  call->Start(*context, *request);
+  call->Start(*context);
   return call;
 }
 
-grpc::ServerUnaryReactor* ScoringService::Explain(grpc::CallbackServerContext* context,
-                                                  const v1::ExplainRequest* request, v1::ExplainResponse* response) {
+grpc::ServerUnaryReactor* ScoringService::Explain(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* response) {
   auto* call = new ExplainCall(options_, calls_, *request, *response);
-  call->Start(*context, request->request());
+  call->Start(*context);
   return call;
 }
 

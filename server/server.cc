@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -37,6 +38,9 @@ constexpr auto kQuiet = std::chrono::milliseconds(50);
 
 void SetBounds(const Server::Options& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_request_bytes));
+  // gRPC unpacks all of a message before it looks at the limit, and 4 MiB of gzip can hold 4 GiB.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetResourceQuota(grpc::ResourceQuota("din").Resize(kTransportBytes));
   // Without this a second server on the same port would silently take half of the connections.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -124,6 +128,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   // Both are process-wide and must come before the builder.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // Without this every request with a string that is not UTF-8 writes lines of its own to stderr.
+  google::protobuf::SetLogHandler(nullptr);
 
   auto impl = std::make_unique<Impl>(options);
   grpc::ServerBuilder builder;

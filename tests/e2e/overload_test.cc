@@ -59,6 +59,19 @@ TEST_F(OverloadTest, FullQueueRefusesAtOnceAndServesOnAfterwards) {
   EXPECT_EQ(server->Stop(), 0);
 }
 
+// Admission comes first: a message that no thread will score costs no parsing, so nobody sees that it is malformed.
+TEST_F(OverloadTest, RequestsThatAreShedAreNotParsed) {
+  const auto server = Start("1");
+  TestClient client(server->address());
+  std::vector<PendingScore> pending;
+  EXPECT_TRUE(Eventually([&] {
+    pending.push_back(client.StartScore(Heavy()));
+    return client.ScoreBytes("\xff").code() == absl::StatusCode::kResourceExhausted;
+  }));
+  for (PendingScore& call : pending) (void)call.Wait();
+  EXPECT_EQ(server->Stop(), 0);
+}
+
 TEST_F(OverloadTest, DeadlinePassesWhileOthersAreScored) {
   const auto server = Start("8");
   TestClient client(server->address());
@@ -87,8 +100,10 @@ TEST_F(OverloadTest, CancelledRequestsAreNotScored) {
   int scored = 0;
   for (PendingScore& call : cancelled) {
     const absl::Status status = call.Wait().status();
-    if (status.ok()) ++scored;
-    else EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+    if (status.ok())
+      ++scored;
+    else
+      EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
   }
   EXPECT_LE(scored, 2);
   const auto after = steady_clock::now();

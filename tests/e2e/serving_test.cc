@@ -22,6 +22,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
@@ -213,6 +214,25 @@ TEST_F(ServingTest, MessageBeyondTheReceiveLimitIsRefused) {
   v1::ScoreRequest request = ShopScoreRequest();
   request.add_candidate_keys(std::string(5 << 20, 'x'));
   EXPECT_EQ(client_->Score(request).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+// Megabytes of zeros are some kilobytes of gzip, and gRPC unpacks them all before it looks at the limit.
+TEST_F(ServingTest, CompressedMessageIsRefusedAndTheServerServesOn) {
+  const std::string bytes = ShopScoreRequest().SerializeAsString() + std::string(64 << 10, '\0');
+  for (const char* compression : {"gzip", "deflate"}) {
+    EXPECT_EQ(client_->ScoreBytes(bytes, compression).code(), absl::StatusCode::kUnimplemented) << compression;
+  }
+  EXPECT_TRUE(client_->ScoreBytes(ShopScoreRequest().SerializeAsString()).ok());
+}
+
+TEST_F(ServingTest, MessageThatIsNoRequestIsRefusedWithoutALineInTheLog) {
+  const absl::Status malformed = client_->ScoreBytes("\xff\xff");
+  EXPECT_EQ(malformed, absl::InvalidArgumentError("message: 2 bytes, which are no din.v1.ScoreRequest: malformed, or a "
+                                                  "string that is not UTF-8"));
+  const std::string not_utf8("\x0a\x01\xff", 3);  // model = 1: one byte
+  EXPECT_EQ(client_->ScoreBytes(not_utf8).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(client_->Score(ShopScoreRequest()).ok());
+  EXPECT_THAT(server_->Log(), Not(HasSubstr("UTF-8")));
 }
 
 // --- Explain, metadata, reflection -----------------------------------------------------------------------------------

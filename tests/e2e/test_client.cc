@@ -19,6 +19,8 @@ using google::protobuf::MessageLite;
 using google::protobuf::StringValue;
 using grpc::internal::RpcMethod;
 
+using ReflectionStream = grpc::ClientReaderWriter<StringValue, StringValue>;
+
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
@@ -71,6 +73,8 @@ std::optional<std::string> HealthWatch::Next() {
 struct TestClient::Impl {
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::ScoringService::Stub> stub;
+  std::vector<std::unique_ptr<grpc::ClientContext>> leaked;
+  std::vector<std::unique_ptr<ReflectionStream>> streams;
 };
 
 TestClient::TestClient(const std::string& address) : impl_(std::make_unique<Impl>()) {
@@ -82,7 +86,10 @@ TestClient::TestClient(const std::string& address) : impl_(std::make_unique<Impl
   impl_->channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   impl_->stub = v1::ScoringService::NewStub(impl_->channel);
 }
-TestClient::~TestClient() = default;
+TestClient::~TestClient() {
+  for (const auto& context : impl_->leaked) context->TryCancel();
+  for (const auto& stream : impl_->streams) (void)stream->Finish();
+}
 
 absl::StatusOr<v1::ScoreResponse> TestClient::Score(const v1::ScoreRequest& request, Timeout timeout) {
   return StartScore(request, timeout).Wait();
@@ -96,6 +103,19 @@ PendingScore TestClient::StartScore(const v1::ScoreRequest& request, Timeout tim
   impl_->stub->async()->Score(&c->context, &c->request, &c->response,
                               [c](const grpc::Status& status) { c->done.set_value(status); });
   return PendingScore(std::move(call));
+}
+
+absl::Status TestClient::ScoreBytes(const std::string& bytes, const std::string& compression) {
+  grpc::ClientContext context;
+  SetTimeout(context, kLong);
+  if (compression == "gzip") context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  if (compression == "deflate") context.set_compression_algorithm(GRPC_COMPRESS_DEFLATE);
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  const RpcMethod method("/din.v1.ScoringService/Score", RpcMethod::NORMAL_RPC);
+  return FromGrpc(grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(impl_->channel.get(), method,
+                                                                                        &context, request, &response));
 }
 
 absl::StatusOr<v1::ExplainResponse> TestClient::Explain(const v1::ExplainRequest& request) {
@@ -159,6 +179,13 @@ absl::StatusOr<std::string> TestClient::ListServices() {
   std::string out;
   for (const grpc::Slice& s : slices) out.append(reinterpret_cast<const char*>(s.begin()), s.size());
   return out;
+}
+
+void TestClient::LeakReflectionStream() {
+  impl_->leaked.push_back(std::make_unique<grpc::ClientContext>());
+  const RpcMethod method("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", RpcMethod::BIDI_STREAMING);
+  impl_->streams.emplace_back(grpc::internal::ClientReaderWriterFactory<StringValue, StringValue>::Create(
+      impl_->channel.get(), method, impl_->leaked.back().get()));
 }
 
 }  // namespace din

@@ -52,12 +52,16 @@ class TestClient {
 
   absl::StatusOr<v1::ScoreResponse> Score(const v1::ScoreRequest& request, Timeout timeout = kLong);
   PendingScore StartScore(const v1::ScoreRequest& request, Timeout timeout = kLong);
+  // What becomes of a Score call whose message is these bytes; compressed when `compression` is "gzip" or "deflate".
+  absl::Status ScoreBytes(const std::string& bytes, const std::string& compression = "");
   absl::StatusOr<v1::ExplainResponse> Explain(const v1::ExplainRequest& request);
   absl::StatusOr<v1::GetModelMetadataResponse> GetModelMetadata(const std::string& model);
   absl::StatusOr<std::string> Health(const std::string& service);
   std::unique_ptr<HealthWatch> WatchHealth(const std::string& service);
   // The raw answer of grpc.reflection.v1alpha to list_services.
   absl::StatusOr<std::string> ListServices();
+  // Opens a reflection stream and leaves it open, until the client goes away.
+  void LeakReflectionStream();
 
  private:
   struct Impl;

@@ -116,11 +116,6 @@ TEST_F(ShopTest, LimitsAreThoseOfTheServer) {
   EXPECT_EQ(DecodeScoreRequest(ShopScoreRequest(), *shop_->model, limits, input).message(), "candidates: 4 > limit 3");
 }
 
-TEST_F(ShopTest, CostIsPairsOfCandidateAndBehaviour) {
-  EXPECT_EQ(CostOf(v1::ScoreRequest()), 1u);
-  EXPECT_EQ(CostOf(ShopScoreRequest()), 4u * (5 + 2 + 1));
-}
-
 TEST_F(ShopTest, ResponseIsColumnsByRank) {
   v1::ScoreRequest request = ShopScoreRequest();  // candidates 20, 50, 10, 60; the category of 50 is unknown
   for (const int64_t id : {200, 500, 100, 600}) request.add_candidate_ids(id);
