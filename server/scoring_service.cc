@@ -5,7 +5,7 @@
 #include <grpcpp/support/proto_buffer_writer.h>
 
 #include <chrono>
-#include <new>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -63,8 +63,8 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
     absl::Status status;
     try {
       status = Answer(memory);
-    } catch (const std::bad_alloc&) {  // one request's misfortune, not the server's end
-      status = absl::ResourceExhaustedError("memory: not enough for this request");
+    } catch (const std::exception& error) {  // one request's misfortune, not the server's end
+      status = ToStatus(error);
     }
     End(status);
   }

@@ -1,5 +1,6 @@
 #include "server/status.h"
 
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     message = message.substr(0, end);
   }
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(message));
+}
+
+absl::Status ToStatus(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return absl::ResourceExhaustedError("memory: not enough for this request");
+  }
+  return absl::InternalError(error.what());
 }
 
 }  // namespace din

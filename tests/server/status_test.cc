@@ -24,5 +24,10 @@ TEST(StatusTest, LongMessageIsCutBetweenCharacters) {
   EXPECT_EQ(ToGrpcStatus(absl::InternalError(text)).error_message(), std::string(1023, 'x'));
 }
 
+TEST(StatusTest, ExceptionBecomesTheErrorOfOneRequest) {
+  EXPECT_EQ(ToStatus(std::bad_alloc()), absl::ResourceExhaustedError("memory: not enough for this request"));
+  EXPECT_EQ(ToStatus(std::length_error("vector::reserve")), absl::InternalError("vector::reserve"));
+}
+
 }  // namespace
 }  // namespace din
