@@ -27,6 +27,9 @@ constexpr size_t kTransportBytes = 512u << 20;
 // Bounds what clients can pile up in front of admission; more wait in the client. Metadata is never used here.
 constexpr int kStreamsPerConnection = 1024;
 constexpr int kMetadataBytes = 16 << 10;
+// Every open reflection stream holds one of gRPC's synchronous threads, for as long as its client likes; beyond this
+// many a stream gets RESOURCE_EXHAUSTED. Scoring and health use none of them.
+constexpr int kSyncThreads = 32;
 // Finds peers that vanished without a word.
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
@@ -41,7 +44,7 @@ void SetBounds(const Server::Options& options, grpc::ServerBuilder& builder) {
   // gRPC unpacks all of a message before it looks at the limit, and 4 MiB of gzip can hold 4 GiB.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
-  builder.SetResourceQuota(grpc::ResourceQuota("din").Resize(kTransportBytes));
+  builder.SetResourceQuota(grpc::ResourceQuota("din").Resize(kTransportBytes).SetMaxThreads(kSyncThreads));
   // Without this a second server on the same port would silently take half of the connections.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);

@@ -84,6 +84,11 @@ bool RunningServer::LogSays(const std::string& text) const {
   return Eventually([&] { return Log().find(text) != std::string::npos; });
 }
 
+size_t RunningServer::Threads() const {
+  const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(program_.pid()) + "/task");
+  return static_cast<size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
 void RunningServer::Signal(int signal) { kill(program_.pid(), signal); }
 
 int RunningServer::Stop() {

@@ -324,6 +324,21 @@ TEST_F(ServingTest, FirstRequestAfterAPauseDoesNotWait) {
   EXPECT_LT(fastest, std::chrono::milliseconds(30));
 }
 
+// Each open stream holds a thread of the server.
+TEST_F(ServingTest, LeakedReflectionStreamsHoldABoundedNumberOfThreads) {
+  const size_t before = server_->Threads();
+  {
+    TestClient leaking(server_->address());
+    for (int i = 0; i < 100; ++i) leaking.LeakReflectionStream();
+    EXPECT_TRUE(Eventually([&] { return server_->Threads() >= before + 16; }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    EXPECT_LE(server_->Threads(), before + 40);
+    EXPECT_TRUE(client_->Score(ShopScoreRequest()).ok());
+    EXPECT_EQ(*client_->Health("shop"), "SERVING");
+  }
+  EXPECT_TRUE(Eventually([&] { return client_->ListServices().ok(); }));
+}
+
 TEST_F(ServingTest, ReflectionListsTheServices) {
   const auto services = client_->ListServices();
   ASSERT_TRUE(services.ok()) << services.status();
