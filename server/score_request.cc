@@ -36,6 +36,28 @@ absl::Status CheckNames(const v1::ScoreRequest& request, size_t candidates) {
   return check("candidate_keys", request.candidate_keys_size());
 }
 
+// The DENSE value of a request that is largest in size; no column when it sent none.
+struct LargestValue {
+  const v1::Column* column = nullptr;
+  float value = 0;
+
+  void Look(const google::protobuf::RepeatedPtrField<v1::Column>& columns) {
+    for (const v1::Column& c : columns) {
+      for (const float v : c.values()) {
+        if (column == nullptr || std::abs(v) > std::abs(value)) *this = {&c, v};
+      }
+    }
+  }
+};
+
+LargestValue LargestOf(const v1::ScoreRequest& request) {
+  LargestValue largest;
+  largest.Look(request.features());
+  for (const v1::Sequence& sequence : request.sequences()) largest.Look(sequence.columns());
+  largest.Look(request.candidates());
+  return largest;
+}
+
 }  // namespace
 
 absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version) {
@@ -68,6 +90,17 @@ absl::Status CheckScores(std::span<const float> scores) {
   if (bad == scores.end()) return absl::OkStatus();
   return absl::InternalError(
       absl::StrCat("score of candidate ", bad - scores.begin(), ": ", *bad, " is not in [0, 1]"));
+}
+
+absl::Status CheckScores(const v1::ScoreRequest& request, std::span<const float> scores) {
+  absl::Status status = CheckScores(scores);
+  if (status.ok()) return status;
+  const LargestValue largest = LargestOf(request);
+  const auto bad = std::find_if_not(scores.begin(), scores.end(), [](float s) { return std::isfinite(s); });
+  if (bad == scores.end() || largest.column == nullptr) return status;
+  return absl::InvalidArgumentError(absl::StrCat("score of candidate ", bad - scores.begin(), ": ", *bad,
+                                                 ": the DENSE values sent overflow the model; the largest is ",
+                                                 largest.value, ", of ", Quote(largest.column->name())));
 }
 
 // The bits of floats that are not negative ascend with their values. So one integer holds what is compared: the score,

@@ -27,6 +27,9 @@ absl::Status DecodeScoreRequest(const v1::ScoreRequest& request, const DinModel&
 
 // INTERNAL for a score that is not in [0, 1]: no reply ever holds a NaN.
 absl::Status CheckScores(std::span<const float> scores);
+// The same, but INVALID_ARGUMENT for a score that is no finite number when the request sent DENSE values: they are
+// finite, but so large that the model's arithmetic overflows.
+absl::Status CheckScores(const v1::ScoreRequest& request, std::span<const float> scores);
 
 // Positions of the `top_k` best scores (0: all), best first; equal scores keep the order of the request. `scores` are
 // in [0, 1]. A position is in the low 32 bits of an entry; RankedPosition takes it out.

@@ -79,7 +79,7 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
     DIN_RETURN_IF_ERROR(DecodeScoreRequest(request, model, service_.limits, memory.input));
     memory.scores.resize(memory.input.candidates);
     model.Score(memory.input, memory.workspace, memory.scores);
-    DIN_RETURN_IF_ERROR(CheckScores(memory.scores));
+    DIN_RETURN_IF_ERROR(CheckScores(request, memory.scores));
     Rank(memory.scores, request.top_k(), memory.ranking);
     return absl::OkStatus();
   }

@@ -57,10 +57,23 @@ TEST(RankTest, AgreesWithAStableSortForEveryTopK) {
 
 TEST(CheckScoresTest, WhatIsNotAProbabilityIsAnInternalError) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(CheckScores(std::vector<float>{0.0f, 0.5f, 1.0f}).ok());
-  EXPECT_EQ(CheckScores(std::vector<float>{0.5f, nan}),
+  v1::ScoreRequest ids_only = ShopScoreRequest();
+  ids_only.mutable_features(1)->clear_values();
+  ids_only.mutable_sequences(0)->mutable_columns(1)->clear_values();
+  EXPECT_TRUE(CheckScores(ids_only, std::vector<float>{0.0f, 0.5f, 1.0f}).ok());
+  EXPECT_EQ(CheckScores(ids_only, std::vector<float>{0.5f, nan}),
             absl::InternalError("score of candidate 1: nan is not in [0, 1]"));
-  EXPECT_EQ(CheckScores(std::vector<float>{1.5f}).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(CheckScores(ShopScoreRequest(), std::vector<float>{1.5f}).code(), absl::StatusCode::kInternal);
+}
+
+TEST(CheckScoresTest, DenseValuesThatOverflowTheModelAreTheRequestsFault) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  v1::ScoreRequest request = ShopScoreRequest();
+  request.mutable_sequences(0)->mutable_columns(1)->set_values(2, -3e38f);
+  EXPECT_TRUE(CheckScores(request, std::vector<float>{0.5f}).ok());
+  EXPECT_EQ(CheckScores(request, std::vector<float>{0.5f, nan}),
+            absl::InvalidArgumentError("score of candidate 1: nan: the DENSE values sent overflow the model; the "
+                                       "largest is -3e+38, of \"h_dwell\""));
 }
 
 // --- Which model -----------------------------------------------------------------------------------------------------
