@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <future>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -46,7 +48,7 @@ absl::Status WritePortFile(const std::string& path, const std::vector<int>& port
   return absl::UnavailableError(absl::StrCat("port-file: cannot write ", path));
 }
 
-// Waits for SIGTERM or SIGINT; 0 when none comes within the time.
+// Waits for SIGTERM or SIGINT; 0 when none comes within the time, which may be none.
 int WaitForSignal(std::chrono::milliseconds most) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -54,10 +56,10 @@ int WaitForSignal(std::chrono::milliseconds most) {
   sigaddset(&signals, SIGINT);
   const auto end = std::chrono::steady_clock::now() + most;
   for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now());
-    if (left.count() <= 0) return 0;
+    const auto left = std::max(end - std::chrono::steady_clock::now(), std::chrono::steady_clock::duration(0));
     const timespec timeout{.tv_sec = left.count() / 1'000'000'000, .tv_nsec = left.count() % 1'000'000'000};
     if (const int signal = sigtimedwait(&signals, nullptr, &timeout); signal > 0) return signal;
+    if (left.count() == 0) return 0;
   }
 }
 
@@ -71,7 +73,7 @@ class Process {
       return absl::FailedPreconditionError("instruction-set: oneDNN has made its choice already");
     }
     DIN_RETURN_IF_ERROR(CheckModelRoot());
-    LoadWhatIsThere();
+    DIN_RETURN_IF_ERROR(LoadUnlessStopped());
     Server::Options options;
     options.listen = config_.listen;
     options.threads = config_.threads > 0 ? static_cast<int>(config_.threads) : UsableCpus();
@@ -82,7 +84,6 @@ class Process {
     DIN_ASSIGN_OR_RETURN(server_, Server::Start(options));
     UpdateHealth();
     if (!config_.port_file.empty()) DIN_RETURN_IF_ERROR(WritePortFile(config_.port_file, server_->ports()));
-    watcher_.Start();
     log_.Info("listening", {{"addresses", absl::StrJoin(server_->addresses(), ",")},
                             {"threads", options.threads},
                             {"queue", options.queue},
@@ -90,25 +91,29 @@ class Process {
                             {"models", registry_.Names().size()},
                             {"ready", ready_},
                             {"version", DIN_VERSION}});
+    watcher_.Start();  // from here on, what OnEvent uses is the watcher's thread's
     return absl::OkStatus();
   }
 
   // True when every request was answered.
   bool WaitAndDrain() {
     const int signal = WaitForSignal(std::chrono::hours(24 * 365 * 100));
+    stop_.request_stop();
     server_->BeginDrain();
     const auto delay = signal == SIGINT ? std::chrono::milliseconds(0) : config_.drain_delay;
     log_.Info("draining", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"},
                            {"delay_ms", delay.count()},
                            {"timeout_ms", config_.drain_timeout.count()}});
-    const bool hurried = WaitForSignal(delay) != 0;
-    const bool finished = server_->Drain(hurried ? std::chrono::milliseconds(0) : config_.drain_timeout);
+    bool hurried = WaitForSignal(delay) != 0;
+    const auto hurry = [&hurried] { return hurried = hurried || WaitForSignal(std::chrono::milliseconds(0)) != 0; };
+    const bool finished = server_->Drain(config_.drain_timeout, hurry);
     watcher_.Stop();
     if (!config_.port_file.empty()) unlink(config_.port_file.c_str());
     if (finished)
       log_.Info("stopped");
     else
-      log_.Warning("stopped with requests in flight", {{"drain_timeout_ms", config_.drain_timeout.count()}});
+      log_.Warning("stopped with requests in flight",
+                   {{"drain_timeout_ms", config_.drain_timeout.count()}, {"second_signal", hurried}});
     return finished;
   }
 
@@ -119,7 +124,9 @@ class Process {
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
     options.registry = &registry_;
-    options.load = [load, root = config_.model_root](const std::string& name, int64_t version) {
+    options.load = [load, root = config_.model_root, stop = stop_.get_token()](
+                       const std::string& name, int64_t version) -> absl::StatusOr<ModelHandle> {
+      if (stop.stop_requested()) return absl::CancelledError("the server is stopping");
       return LoadModel(root, name, version, load);
     };
     options.on_event = [this](const WatcherEvent& event) { OnEvent(event); };
@@ -139,7 +146,16 @@ class Process {
     do {
       loads_ = 0;
       watcher_.Step();
-    } while (loads_ > 0);
+    } while (loads_ > 0 && !stop_.stop_requested());
+  }
+
+  // CANCELLED when a signal came first. The signals are this thread's, so another one loads.
+  absl::Status LoadUnlessStopped() {
+    const std::future<void> loading = std::async(std::launch::async, [this] { LoadWhatIsThere(); });
+    while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+      if (WaitForSignal(std::chrono::milliseconds(5)) != 0) stop_.request_stop();
+    }
+    return stop_.stop_requested() ? absl::CancelledError("a signal while models were loaded") : absl::OkStatus();
   }
 
   void OnEvent(const WatcherEvent& event) {
@@ -152,6 +168,7 @@ class Process {
         LogLive(event);
         break;
       case WatcherEvent::Kind::kRefused:
+        if (stop_.stop_requested() && absl::IsCancelled(event.status)) return;
         log_.Error("model refused", {{"model", event.model},
                                      {"version", event.version},
                                      {"live_version", LiveVersion(event.model)},
@@ -207,6 +224,7 @@ class Process {
   Logger& log_;
   size_t loads_ = 0;
   bool ready_ = false;
+  std::stop_source stop_;  // of loads, from the first signal on
   // The watcher goes after the server: it frees models, and by then no request may hold one.
   ModelRegistry registry_;
   SnapshotWatcher watcher_;
@@ -217,7 +235,12 @@ class Process {
 
 int Serve(const Config& config, Logger& log) {
   Process process(config, log);
-  if (const absl::Status status = process.Start(); !status.ok()) {
+  const absl::Status status = process.Start();
+  if (absl::IsCancelled(status)) {
+    log.Info("stopped", {{"reason", std::string(status.message())}});
+    return 0;
+  }
+  if (!status.ok()) {
     log.Error("cannot start", {{"reason", std::string(status.message())}});
     return 1;
   }

@@ -9,6 +9,7 @@
 #include <grpcpp/resource_quota.h>
 
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -108,8 +109,8 @@ bool IsUnix(const std::string& address) { return absl::StartsWith(address, "unix
 
 // In this order: gRPC goes first, so nothing that a call uses goes before it.
 struct Server::Impl {
-  // False when scoring calls are left at `end`.
-  bool WaitUntilQuiet(std::chrono::steady_clock::time_point end) const;
+  // False when scoring calls are left at `end`, or when `hurry` said true.
+  bool WaitUntilQuiet(std::chrono::steady_clock::time_point end, const std::function<bool()>& hurry) const;
 
   explicit Impl(const Options& options)
       : admission({.queue = options.queue}),
@@ -184,9 +185,9 @@ void Server::SetModelHealth(const std::string& model, bool serving) {
 
 void Server::BeginDrain() { impl_->grpc->GetHealthCheckService()->Shutdown(); }
 
-bool Server::Impl::WaitUntilQuiet(std::chrono::steady_clock::time_point end) const {
+bool Server::Impl::WaitUntilQuiet(std::chrono::steady_clock::time_point end, const std::function<bool()>& hurry) const {
   auto quiet_since = std::chrono::steady_clock::now();
-  for (auto now = quiet_since; now < end; now = std::chrono::steady_clock::now()) {
+  for (auto now = quiet_since; now < end && !hurry(); now = std::chrono::steady_clock::now()) {
     if (service.calls() > 0)
       quiet_since = now;
     else if (now - quiet_since >= kQuiet)
@@ -196,13 +197,13 @@ bool Server::Impl::WaitUntilQuiet(std::chrono::steady_clock::time_point end) con
   return service.calls() == 0;
 }
 
-bool Server::Drain(std::chrono::milliseconds timeout) {
+bool Server::Drain(std::chrono::milliseconds timeout, const std::function<bool()>& hurry) {
   impl_->keep_awake.reset();
   const auto end = std::chrono::steady_clock::now() + timeout;
   // Tells clients to go elsewhere (GOAWAY), then waits for every call, and among them are the Watch calls of health
   // clients, which never end. So scoring calls are waited for here, and when they are done, the rest is cancelled.
   std::thread shutdown([&] { impl_->grpc->Shutdown(std::chrono::system_clock::now() + timeout); });
-  const bool finished = impl_->WaitUntilQuiet(end);
+  const bool finished = impl_->WaitUntilQuiet(end, hurry);
   grpc_server_cancel_all_calls(impl_->grpc->c_server());
   shutdown.join();
   impl_->grpc->Wait();

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,9 +42,9 @@ class Server {
 
   // Health turns NOT_SERVING, so that load balancers send nothing new; what still comes is answered.
   void BeginDrain();
-  // Accepts nothing more and finishes what was accepted. False when that took longer than `timeout`; the rest is then
-  // answered with CANCELLED.
-  bool Drain(std::chrono::milliseconds timeout);
+  // Accepts nothing more and finishes what was accepted. False when that took longer than `timeout`, or until `hurry`,
+  // asked every few milliseconds on the calling thread, said true; the rest is then answered with CANCELLED.
+  bool Drain(std::chrono::milliseconds timeout, const std::function<bool()>& hurry);
 
  private:
   struct Impl;

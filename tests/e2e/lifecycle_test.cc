@@ -21,6 +21,7 @@ using std::chrono::steady_clock;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 Finished Server(const std::vector<std::string>& flags, const std::vector<std::string>& environment = {}) {
   return Run(kServerProgram, {.arguments = flags, .environment = environment});
@@ -126,6 +127,34 @@ TEST(DrainTest, SecondSignalEndsTheDelay) {
   server.Signal(SIGTERM);
   EXPECT_EQ(server.Wait(), 0);
   EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
+TEST(DrainTest, SecondSignalEndsTheWaitForRequests) {
+  ModelRoot root;
+  root.PublishShop(1);
+  RunningServer server(root, {"--drain-timeout=60s", "--threads=1", "--max-candidates=300000"});
+  TestClient client(server.address());
+  v1::ScoreRequest heavy = ShopScoreRequest();
+  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  std::vector<PendingScore> in_flight;
+  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
+  ASSERT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
+  std::this_thread::sleep_for(milliseconds(50));
+  server.Signal(SIGINT);
+  ASSERT_TRUE(server.LogSays("draining"));
+  server.Signal(SIGINT);
+  EXPECT_EQ(server.Wait(), 1);
+  EXPECT_THAT(server.Log(), HasSubstr("second_signal=true"));
+}
+
+TEST(ServerProgramTest, SignalWhileModelsAreLoadedStopsTheStart) {
+  ModelRoot root;
+  for (int i = 0; i < 200; ++i) root.PublishGolden(GoldenNames()[0], "model-" + std::to_string(i), 1);
+  Program server(kServerProgram, {.arguments = {"--model-root", root.path(), "--listen", "127.0.0.1:0"}});
+  ASSERT_TRUE(Eventually([&] { return server.Errors().find("model loading") != std::string::npos; }));
+  kill(server.pid(), SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_THAT(server.Errors(), AllOf(HasSubstr("event=\"stopped\""), Not(HasSubstr("listening"))));
 }
 
 TEST(DrainTest, RequestsBeyondTheTimeoutAreCutOffAndTheExitCodeSaysSo) {
