@@ -206,9 +206,11 @@ class Process {
   // Once ready, the server stays so: a bad new model must not take the good ones out of rotation.
   void UpdateHealth() {
     size_t live = 0;
+    std::vector<std::string> not_live;
     const std::vector<ModelStatus> models = registry_.Statuses();
     for (const ModelStatus& model : models) {
       live += model.live_version != 0;
+      if (model.live_version == 0) not_live.push_back(model.name);
       server_->SetModelHealth(model.name, model.live_version != 0);
     }
     const bool all = live > 0 && live == models.size();
@@ -217,7 +219,7 @@ class Process {
     ready_ = config_.ready_when == ReadyWhen::kAlways || (config_.ready_when == ReadyWhen::kAny ? any : all);
     server_->SetReady(ready_);
     if (ready_) return;
-    log_.Warning("not ready", {{"live", live}, {"models", models.size()}});
+    log_.Warning("not ready", {{"live", live}, {"models", models.size()}, {"not_live", absl::StrJoin(not_live, ",")}});
   }
 
   const Config& config_;

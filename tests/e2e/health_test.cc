@@ -39,6 +39,7 @@ TEST(HealthTest, ServerWaitsForAllModelsUnlessToldOtherwise) {
   EXPECT_EQ(HealthOf(client, "good"), "SERVING");
   EXPECT_EQ(HealthOf(client, ""), "NOT_SERVING");
   EXPECT_EQ(HealthOf(client, kService), "NOT_SERVING");
+  EXPECT_TRUE(server.LogSays("event=\"not ready\" live=1 models=2 not_live=bad")) << server.Log();
   const auto watch = client.WatchHealth("");
   EXPECT_EQ(watch->Next(), "NOT_SERVING");
   root.PublishGolden(GoldenNames()[0], "bad", 2);
