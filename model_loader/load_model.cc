@@ -59,6 +59,11 @@ absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const st
   loaded->name = name;
   loaded->version = version;
   DIN_ASSIGN_OR_RETURN(loaded->snapshot, Snapshot::Open(directory, options.read));
+  if (loaded->snapshot->unverified() && !options.allow_unverified) {
+    return InDirectory(
+        absl::FailedPreconditionError("unverified: published without golden cases, and allow-unverified is off"),
+        directory);
+  }
   auto model = DinModel::Create(loaded->snapshot->spec(), loaded->snapshot->tensors(), options.instruction_set);
   if (!model.ok()) return InDirectory(model.status(), directory);
   loaded->model = *std::move(model);

@@ -26,6 +26,7 @@ using ModelHandle = std::shared_ptr<const LoadedModel>;
 struct LoadOptions {
   ReadOptions read;
   InstructionSet instruction_set = BestInstructionSet();
+  bool allow_unverified = false;  // versions without golden cases, too; else FAILED_PRECONDITION
 };
 
 // Opens <root>/<name>/<version>, builds the model and holds it to its golden cases. Errors as Snapshot::Open, and

@@ -37,6 +37,7 @@ struct Config {
   uint64_t max_list_ids = 65536;
   uint64_t max_explained = 64;
   std::chrono::milliseconds poll_interval{1000};
+  bool allow_unverified = false;
   std::optional<InstructionSet> instruction_set;  // none: the best that the CPU has
   ReadyWhen ready_when = ReadyWhen::kAll;
   std::chrono::milliseconds drain_delay{2000};

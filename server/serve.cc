@@ -121,6 +121,7 @@ class Process {
   SnapshotWatcher::Options WatcherOptions() {
     LoadOptions load;
     load.instruction_set = config_.instruction_set.value_or(BestInstructionSet());
+    load.allow_unverified = config_.allow_unverified;
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
     options.registry = &registry_;

@@ -171,6 +171,8 @@ const std::vector<SettingGroup>& SettingGroups() {
          "health turns and stays SERVING once live: all models (a refused one holds it back), any, always",
          Choice<ReadyWhen>(&Config::ready_when,
                            {{"all", ReadyWhen::kAll}, {"any", ReadyWhen::kAny}, {"always", ReadyWhen::kAlways}})},
+        {"allow-unverified", "yes|no", "serve versions that have no golden scores to reproduce",
+         Choice<bool>(&Config::allow_unverified, {{"no", false}, {"yes", true}})},
         {"instruction-set", "NAME", "vector instructions of the kernels: best, baseline, avx2, avx512",
          InstructionSetValue()}}},
       {"Network",

@@ -222,7 +222,7 @@ std::vector<Command> SnapshotCommands() {
                   "  dinctl seal models/movielens/.tmp-3 && mv models/movielens/.tmp-3 models/movielens/3\n",
        .positional = 1,
        .uses_server = false,
-       .options = {{"unverified", nullptr, "allow a snapshot without golden cases; the manifest says so"}},
+       .options = {{"unverified", nullptr, "allow no golden cases; din-server then wants --allow-unverified yes"}},
        .run = Seal},
   };
 }

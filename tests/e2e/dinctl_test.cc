@@ -83,7 +83,7 @@ TEST(DinctlTest, VerifyPassesGoldenSnapshotsOnEveryInstructionSet) {
 TEST(DinctlTest, VerifyRefusesWhatTheServerWouldRefuse) {
   ModelRoot root;
   root.PublishCorrupted(GoldenNames()[0], "bad", 1);
-  root.PublishShop(1);
+  root.PublishShopWithoutGolden(1);
   const Finished corrupted = Dinctl({"verify", root.path() + "/bad/1"});
   EXPECT_EQ(corrupted.exit_code, kFailed);
   EXPECT_THAT(corrupted.errors, HasSubstr("weights.safetensors"));

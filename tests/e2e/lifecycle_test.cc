@@ -157,6 +157,19 @@ TEST(ServerProgramTest, SignalWhileModelsAreLoadedStopsTheStart) {
   EXPECT_THAT(server.Errors(), AllOf(HasSubstr("event=\"stopped\""), Not(HasSubstr("listening"))));
 }
 
+// A version without golden scores has not shown that this machine computes what its publisher meant.
+TEST(ServerProgramTest, UnverifiedVersionIsServedOnlyWhenAllowed) {
+  ModelRoot root;
+  root.PublishShopWithoutGolden(1);
+  RunningServer careful(root);
+  TestClient client(careful.address());
+  EXPECT_EQ(client.Score(ShopScoreRequest()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(careful.Log(), AllOf(HasSubstr("model refused"), HasSubstr("not_live=shop")));
+  RunningServer trusting(root, {"--allow-unverified=yes"});
+  TestClient other(trusting.address());
+  EXPECT_TRUE(other.Score(ShopScoreRequest()).ok());
+}
+
 TEST(DrainTest, RequestsBeyondTheTimeoutAreCutOffAndTheExitCodeSaysSo) {
   ModelRoot root;
   root.PublishShop(1);

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <thread>
 
+#include "model/reference_model.h"
+#include "model_loader/snapshot_writer.h"
 #include "tests/server/shop_server.h"
 
 namespace din {
@@ -17,6 +19,22 @@ std::vector<std::string> ServerFlags(const ModelRoot& root, const std::string& p
                                   "--port-file",  port_file,   "--poll-interval", "20ms"};
   all.insert(all.end(), flags.begin(), flags.end());
   return all;
+}
+
+// The shop's request with its scores in double.
+v1::GoldenCase ShopGolden() {
+  const TensorStore weights = ShopWeights();
+  const ModelHandle shop = ShopModel(1, weights);
+  v1::GoldenCase golden = ShopRequest();
+  golden.set_id("shop");
+  golden.set_tolerance(1e-5);
+  ScoringInput input;
+  const absl::Status decoded = shop->model->decoder().Decode(ColumnsOf(golden), {}, input);
+  EXPECT_TRUE(decoded.ok()) << decoded;
+  const auto truth = reference::Score<double>(shop->model->resolved(), weights.map(), input);
+  EXPECT_TRUE(truth.ok()) << truth.status();
+  for (const double score : truth->scores) golden.add_scores(static_cast<float>(score));
+  return golden;
 }
 
 }  // namespace
@@ -61,12 +79,16 @@ void ModelRoot::PublishCorrupted(const std::string& golden, const std::string& m
   Commit(model, version);
 }
 
-void ModelRoot::PublishShop(int64_t version) const {
+void ModelRoot::PublishShop(int64_t version) const { WriteShop(version, {ShopGolden()}); }
+void ModelRoot::PublishShopWithoutGolden(int64_t version) const { WriteShop(version, {}); }
+
+void ModelRoot::WriteShop(int64_t version, const std::vector<v1::GoldenCase>& golden) const {
   const TensorStore weights = ShopWeights();
   SnapshotContents contents;
   contents.spec = ShopSpec();
   contents.tensors = weights.map();
-  contents.unverified = true;
+  contents.golden = golden;
+  contents.unverified = golden.empty();
   const absl::Status written = WriteSnapshot(path() + "/shop", version, contents);
   ASSERT_TRUE(written.ok()) << written;
 }

@@ -21,14 +21,16 @@ class ModelRoot {
  public:
   // Publishes a golden case as a version of `model`: copied under a temporary name, then renamed.
   void PublishGolden(const std::string& golden, const std::string& model, int64_t version) const;
-  // Publishes the shop of tests/server.
+  // Publishes the shop of tests/server, with its scores as the definition has them.
   void PublishShop(int64_t version) const;
+  void PublishShopWithoutGolden(int64_t version) const;
   // A golden case with one bit of its weights turned round.
   void PublishCorrupted(const std::string& golden, const std::string& model, int64_t version) const;
 
   const std::string& path() const { return directory_.path(); }
 
  private:
+  void WriteShop(int64_t version, const std::vector<v1::GoldenCase>& golden) const;
   std::string Stage(const std::string& golden, const std::string& model, int64_t version) const;
   void Commit(const std::string& model, int64_t version) const;
 

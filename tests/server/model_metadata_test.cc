@@ -22,7 +22,7 @@ class ModelMetadataTest : public ::testing::Test {
     contents.tensors = weights_.map();
     contents.unverified = true;
     ASSERT_TRUE(WriteSnapshot(root_ / "shop", 4, contents).ok());
-    absl::StatusOr<ModelHandle> loaded = LoadModel(root_.path(), "shop", 4, {});
+    absl::StatusOr<ModelHandle> loaded = LoadModel(root_.path(), "shop", 4, {.allow_unverified = true});
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     shop_ = *loaded;
   }
