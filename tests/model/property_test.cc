@@ -7,10 +7,12 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
@@ -37,6 +39,8 @@ constexpr double kTolerance = 1e-5;
 // Seeds are 0 .. n - 1, so that a failure's seed can be tried alone.
 constexpr uint64_t kModels = 400;
 constexpr int kRequestsPerModel = 3;
+// The roundings of a whole score against moves of two units; measured: 0.2.
+constexpr double kMultiple = 4;
 
 Rng RequestRng(uint64_t seed) { return Rng(seed + 1'000'000); }
 
@@ -197,6 +201,68 @@ TEST(PropertyTest, ScoresMatchTheReferenceOnEveryInstructionSet) {
             << largest_in_float;
   for (size_t i = 0; i < isas.size(); ++i) std::cout << ", " << Name(isas[i]) << " " << largest[i];
   std::cout << std::endl;
+}
+
+// Beyond what is promised: logits of thousands, Dice of a scale of 1e5, attention scores of hundreds.
+void SpoilCondition(RawModel& raw) {
+  const auto multiply = [&raw](const std::string& name, float factor) {
+    for (float& value : raw.Floats(name)) value *= factor;
+  };
+  for (const auto& [name, tensor] : raw.tensors) {
+    if (tensor.type != DataType::kF32) continue;
+    if (absl::EndsWith(name, ".act.var") || absl::EndsWith(name, ".bn.var")) multiply(name, 1e-8f);
+    if (absl::StartsWith(name, "att") && absl::EndsWith(name, ".out.w")) multiply(name, 100);
+    if (name == "head.w") multiply(name, 1000);
+  }
+}
+
+// Each weight is moved by at most two units in its last place: no fp32 arithmetic need know the difference.
+void MoveInTheLastPlace(Rng& rng, RawModel& raw) {
+  std::uniform_real_distribution<double> draw(-1, 1);
+  for (const auto& [name, tensor] : raw.tensors) {
+    if (tensor.type != DataType::kF32) continue;
+    for (float& value : raw.Floats(name)) value = static_cast<float>(value * (1 + 0x1p-22 * draw(rng)));
+  }
+}
+
+// Outside the promised range no fp32 score can be exact. It is as near as the model's condition lets it be: about what
+// moving the weights in their last place does to the exact score. And it is a number in [0, 1].
+TEST(PropertyTest, IllConditionedModelsAreAsWrongAsTheirConditionAndStayFinite) {
+  constexpr uint64_t kSpoilt = 100;
+  constexpr int kMoves = 6;
+  const auto isas = SupportedInstructionSets();
+  double largest_error = 0, largest_ratio = 0;
+  Workspace workspace;
+  for (uint64_t seed = 0; seed < kSpoilt; ++seed) {
+    RawModel raw = RandomModel(seed);
+    SpoilCondition(raw);
+    const auto models = CreateModels(raw);
+    ASSERT_THAT(models, ::testing::Each(::testing::NotNull())) << "seed " << seed;
+    Rng rng = RequestRng(seed);
+    const v1::GoldenCase request = RandomRequest(rng, raw.spec, raw.tensors, RandomSize(rng));
+    const ScoringInput input = DecodeOrDie(models[0]->decoder(), request);
+    const std::vector<double> exact = ReferenceScores<double>(*models[0], raw, input).scores;
+    std::vector<double> condition(exact.size(), kTolerance);
+    for (int move = 0; move < kMoves; ++move) {
+      RawModel moved = RandomModel(seed);
+      SpoilCondition(moved);
+      MoveInTheLastPlace(rng, moved);
+      const std::vector<double> scores = ReferenceScores<double>(*models[0], moved, input).scores;
+      for (size_t c = 0; c < exact.size(); ++c) condition[c] = std::max(condition[c], std::abs(scores[c] - exact[c]));
+    }
+    for (size_t i = 0; i < isas.size(); ++i) {
+      const std::vector<float> scores = ScoresOf(*models[i], input, workspace);
+      for (size_t c = 0; c < exact.size(); ++c) {
+        ASSERT_TRUE(scores[c] >= 0 && scores[c] <= 1) << Name(isas[i]) << ", seed " << seed << ": " << scores[c];
+        const double error = std::abs(scores[c] - exact[c]);
+        EXPECT_LE(error, kMultiple * condition[c]) << Name(isas[i]) << ", seed " << seed << ", candidate " << c;
+        largest_error = std::max(largest_error, error);
+        largest_ratio = std::max(largest_ratio, error / condition[c]);
+      }
+    }
+  }
+  std::cout << "largest error " << largest_error << ", largest multiple of the condition " << largest_ratio
+            << std::endl;
 }
 
 // The candidates at these positions alone.
