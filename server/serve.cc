@@ -1,12 +1,16 @@
 #include "server/serve.h"
 
+#include <grpc/support/log.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <future>
 #include <memory>
@@ -23,6 +27,7 @@
 #include "model_loader/load_model.h"
 #include "model_loader/model_holder.h"
 #include "model_loader/snapshot_watcher.h"
+#include "server/bind_probe.h"
 #include "server/cpu_quota.h"
 #include "server/server.h"
 
@@ -45,7 +50,7 @@ absl::Status WritePortFile(const std::string& path, const std::vector<int>& port
   for (const int port : ports) out << port << "\n";
   out.close();
   if (out.good() && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("port-file: cannot write ", path));
+  return absl::UnavailableError(absl::StrCat("port-file: cannot write ", path, ": ", std::strerror(errno)));
 }
 
 // Waits for SIGTERM or SIGINT; 0 when none comes within the time, which may be none.
@@ -63,6 +68,29 @@ int WaitForSignal(std::chrono::milliseconds most) {
   }
 }
 
+// What gRPC itself has to say, errors as a rule, as events of our log: whoever asked for JSON gets JSON. gRPC calls one
+// plain function for the whole process, so the log is known to all of it while this lives.
+class GrpcLog {
+ public:
+  explicit GrpcLog(Logger& log) {
+    log_ = &log;
+    gpr_set_log_function(&GrpcLog::Write);
+  }
+  ~GrpcLog() { log_ = nullptr; }
+  GrpcLog(const GrpcLog&) = delete;
+  GrpcLog& operator=(const GrpcLog&) = delete;
+
+ private:
+  static void Write(gpr_log_func_args* line) {
+    Logger* const log = log_;
+    if (log == nullptr) return;
+    const LogLevel level = line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kError : LogLevel::kInfo;
+    log->Log(level, "grpc", {{"message", line->message}, {"file", line->file}, {"line", line->line}});
+  }
+
+  static inline std::atomic<Logger*> log_ = nullptr;
+};
+
 class Process {
  public:
   Process(const Config& config, Logger& log) : config_(config), log_(log), watcher_(WatcherOptions()) {}
@@ -73,6 +101,7 @@ class Process {
       return absl::FailedPreconditionError("instruction-set: oneDNN has made its choice already");
     }
     DIN_RETURN_IF_ERROR(CheckModelRoot());
+    for (const std::string& address : config_.listen) DIN_RETURN_IF_ERROR(ProbeBind(address));
     DIN_RETURN_IF_ERROR(LoadUnlessStopped());
     Server::Options options;
     options.listen = config_.listen;
@@ -139,7 +168,7 @@ class Process {
   absl::Status CheckModelRoot() const {
     const absl::Status status = Directory::Open(config_.model_root + "/.").status();
     if (status.ok()) return status;
-    return absl::Status(status.code(), absl::StrCat("model-root ", config_.model_root, ": ", status.message()));
+    return absl::Status(status.code(), absl::StrCat("model-root: ", status.message()));
   }
 
   // Until a step finds nothing more: when the newest version of a model is refused, the next step tries the one below.
@@ -237,6 +266,7 @@ class Process {
 }  // namespace
 
 int Serve(const Config& config, Logger& log) {
+  const GrpcLog grpc_log(log);
   Process process(config, log);
   const absl::Status status = process.Start();
   if (absl::IsCancelled(status)) {

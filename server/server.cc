@@ -148,7 +148,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     const std::string& address = options.listen[i];
     if (bound[i] == 0) {
       return absl::UnavailableError(
-          absl::StrCat("listen: cannot bind ", address, ": in use, or not an address of this machine"));
+          absl::StrCat("listen: cannot bind ", address, ": taken since it was looked at; gRPC's log has more"));
     }
     if (IsUnix(address)) {
       impl->addresses.push_back(address);
