@@ -1,12 +1,9 @@
 #include "server/model_metadata.h"
 
 #include <chrono>
-#include <optional>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
-#include "model_loader/quote.h"
 #include "server/score_request.h"
 
 namespace din {
@@ -50,14 +47,6 @@ void EncodeStatus(const ModelStatus& model, v1::ModelStatus& out) {
   if (model.refused_version != 0) out.set_refused_reason(std::string(model.refused.message()));
 }
 
-absl::Status WhyNotLive(const ModelStatus& model) {
-  return absl::NotFoundError(absl::StrCat(
-      "model: ", Quote(model.name), " is not live: ",
-      model.refused_version != 0
-          ? absl::StrCat("version ", model.refused_version, " was refused: ", std::string(model.refused.message()))
-          : absl::StrCat(Name(model.state()))));
-}
-
 }  // namespace
 
 absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetModelMetadataRequest& request,
@@ -67,8 +56,6 @@ absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetMo
     EncodeStatus(model, *response.add_statuses());
   }
   if (request.model().empty() && models.Names().size() != 1) return absl::OkStatus();
-  const std::optional<ModelStatus> status = models.StatusOf(request.model());
-  if (status && status->live_version == 0) return WhyNotLive(*status);
   DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(models, request.model(), request.version()));
   EncodeModelMetadata(*pinned, response);
   return absl::OkStatus();

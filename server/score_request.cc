@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,16 @@ std::string Served(std::vector<std::string> names) {
   const size_t all = names.size();
   names.resize(std::min(all, kMost));
   return absl::StrCat("served: ", absl::StrJoin(names, ", "), all > kMost ? ", …" : "");
+}
+
+absl::Status WhyNotLive(const ModelStatus& model) {
+  std::string why = "no complete version was found";
+  if (model.loading_version != 0) {
+    why = absl::StrCat("version ", model.loading_version, " is loading");
+  } else if (model.refused_version != 0) {
+    why = absl::StrCat("version ", model.refused_version, " was refused: ", model.refused.message());
+  }
+  return absl::NotFoundError(absl::StrCat("model: ", Quote(model.name), " is not live: ", why));
 }
 
 absl::Status CheckNames(const v1::ScoreRequest& request, size_t candidates) {
@@ -76,6 +87,7 @@ absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::str
     return absl::NotFoundError(
         absl::StrCat("version: ", version, " of model ", Quote(name), " is not served; live: ", live->version));
   }
+  if (const std::optional<ModelStatus> status = models.StatusOf(name)) return WhyNotLive(*status);
   return absl::NotFoundError(absl::StrCat("model: ", Quote(name), " is not served; ", Served(models.Names())));
 }
 

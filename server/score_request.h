@@ -17,7 +17,7 @@
 namespace din {
 
 // Pins the model that a request names, and its version (0: the live one). An empty name is the only model served.
-// NOT_FOUND, or INVALID_ARGUMENT for an empty name among several, with what there is.
+// NOT_FOUND, or INVALID_ARGUMENT for an empty name among several, with what there is, and why a model is not live.
 absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version);
 
 // The only judge of untrusted input. INVALID_ARGUMENT names the field, the value and the limit. Does not allocate for a

@@ -118,7 +118,9 @@ struct ModelStatusRow {
 
 // What an operator should know beside the live version.
 std::string Note(const v1::ModelStatus& status) {
-  std::string note;
+  std::string note = status.live_version() == 0 && status.loading_version() == 0 && status.refused_version() == 0
+                         ? "no complete version was found"
+                         : "";
   if (status.loading_version() != 0) note = absl::StrCat("version ", status.loading_version(), " is loading");
   if (status.refused_version() != 0) {
     absl::StrAppend(&note, note.empty() ? "" : "; ", "version ", status.refused_version(),
@@ -140,8 +142,9 @@ void PrintStatus(const std::string& address, const std::string& server, const st
                {""}});
   for (const ModelStatusRow& row : rows) {
     if (!row.metadata.ok()) {
+      const std::string error = Printable(std::string(row.metadata.status().message()), 300);
       table.Add({Printable(row.name), row.health, "-", "-", "-", "-", "-", "-",
-                 Printable(std::string(row.metadata.status().message()), 300)});
+                 row.status.live_version() == 0 ? Note(row.status) : error});
       continue;
     }
     const v1::GetModelMetadataResponse& m = *row.metadata;

@@ -85,7 +85,7 @@ TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("version 5 was refused: weights.safetensors: chunk 0 differs"));
   models_.GetOrAdd("new");
-  EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("\"new\" is not live: empty"));
+  EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("\"new\" is not live: no complete version was found"));
 }
 
 TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
