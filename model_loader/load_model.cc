@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
+#include "model_loader/load_control.h"
 
 namespace din {
 namespace {
@@ -17,12 +18,13 @@ namespace {
 constexpr InputLimits kGoldenLimits = {.candidates = 1u << 20, .behaviours = 1u << 20, .list_ids = 1u << 24};
 
 // The largest |score - expected| over the golden cases; the first one beyond its tolerance is the error.
-absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::GoldenCase>& cases) {
+absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::GoldenCase>& cases, LoadControl* control) {
   ScoringInput input;
   Workspace workspace;
   std::vector<float> scores;
   double largest = 0;
   for (const v1::GoldenCase& golden : cases) {
+    if (control != nullptr) DIN_RETURN_IF_ERROR(control->Check());
     const RequestColumns columns{golden.features(), golden.sequences(), golden.candidates()};
     if (absl::Status status = model.decoder().Decode(columns, kGoldenLimits, input); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("golden case \"", golden.id(), "\": ", status.message()));
@@ -67,7 +69,9 @@ absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const st
   auto model = DinModel::Create(loaded->snapshot->spec(), loaded->snapshot->tensors(), options.instruction_set);
   if (!model.ok()) return InDirectory(model.status(), directory);
   loaded->model = *std::move(model);
-  const absl::StatusOr<double> error = Verify(*loaded->model, loaded->snapshot->golden());
+  LoadControl* const control = options.read.control;
+  if (control != nullptr) control->BeginVerifying();
+  const absl::StatusOr<double> error = Verify(*loaded->model, loaded->snapshot->golden(), control);
   if (!error.ok()) return InDirectory(error.status(), directory);
   loaded->largest_golden_error = *error;
   return ModelHandle(std::move(loaded));

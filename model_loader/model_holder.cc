@@ -1,5 +1,6 @@
 #include "model_loader/model_holder.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace din {
@@ -14,56 +15,58 @@ const char* Name(ModelState state) {
       return "live";
     case ModelState::kRefused:
       return "refused";
+    case ModelState::kUnloaded:
+      return "unloaded";
   }
   return "?";
 }
 
 ModelState ModelStatus::state() const {
   if (live_version != 0) return ModelState::kLive;
+  if (policy.unloaded) return ModelState::kUnloaded;
   if (loading_version != 0) return ModelState::kLoading;
   return refused_version != 0 ? ModelState::kRefused : ModelState::kEmpty;
+}
+
+ModelHandle ServedVersions::Find(const VersionChoice& choice) const {
+  int64_t version = choice.version;
+  if (!choice.label.empty()) {
+    const auto label = labels.find(choice.label);
+    if (label == labels.end()) return nullptr;
+    version = label->second;
+  }
+  if (live != nullptr && (version == 0 || version == live->version)) return live;
+  const auto at = std::find_if(kept.begin(), kept.end(), [&](const ModelHandle& m) { return m->version == version; });
+  return at == kept.end() ? nullptr : *at;
 }
 
 ModelHolder::ModelHolder(const std::string& name) {
   status_.Write([&](ModelStatus& status) { status.name = name; });
 }
 
-ModelHandle ModelHolder::Current() const {
-  return live_.Read([](const ModelHandle& live) { return live; });
+ModelHandle ModelHolder::Find(const VersionChoice& choice) const {
+  return served_.Read([&](const ServedVersions& served) { return served.Find(choice); });
 }
 
-ModelHandle ModelHolder::Swap(ModelHandle next) {
-  ModelHandle old;
-  live_.Write([&](ModelHandle& live) {
-    old = std::move(live);
-    live = next;
-  });
-  const auto now = std::chrono::system_clock::now();
-  status_.Write([&](ModelStatus& status) {
-    status.live_version = next == nullptr ? 0 : next->version;
-    status.live_digest = next == nullptr || next->snapshot == nullptr ? "" : next->snapshot->digest();
-    status.live_since = now;
-  });
-  return old;
+void ModelHolder::Publish(const ServedVersions& next) {
+  served_.Write([&](ServedVersions& served) { served = next; });
+}
+
+void ModelHolder::Swap(ModelHandle next) {
+  ModelStatus status = Status();
+  status.live_version = next == nullptr ? 0 : next->version;
+  status.live_digest = next == nullptr || next->snapshot == nullptr ? "" : next->snapshot->digest();
+  status.live_since = std::chrono::system_clock::now();
+  Publish({.live = std::move(next), .kept = {}, .labels = {}});
+  SetStatus(status);
 }
 
 ModelStatus ModelHolder::Status() const {
   return status_.Read([](const ModelStatus& status) { return status; });
 }
 
-void ModelHolder::SetLoading(int64_t version) {
-  status_.Write([&](ModelStatus& status) { status.loading_version = version; });
-}
-
-void ModelHolder::SetRefused(int64_t version, const absl::Status& why) {
-  status_.Write([&](ModelStatus& status) {
-    status.refused_version = version;
-    status.refused = why;
-  });
-}
-
-void ModelHolder::SetRetired(int64_t version) {
-  status_.Write([&](ModelStatus& status) { status.retired_version = version; });
+void ModelHolder::SetStatus(const ModelStatus& next) {
+  status_.Write([&](ModelStatus& status) { status = next; });
 }
 
 const ModelHolder* ModelRegistry::HolderOf(const std::string& name) const {
@@ -73,11 +76,9 @@ const ModelHolder* ModelRegistry::HolderOf(const std::string& name) const {
   });
 }
 
-ModelHandle ModelRegistry::Find(const std::string& name, int64_t version) const {
+ModelHandle ModelRegistry::Find(const std::string& name, const VersionChoice& choice) const {
   const ModelHolder* const holder = HolderOf(name);
-  if (holder == nullptr) return nullptr;
-  ModelHandle live = holder->Current();
-  return live != nullptr && (version == 0 || version == live->version) ? live : nullptr;
+  return holder == nullptr ? nullptr : holder->Find(choice);
 }
 
 std::vector<ModelStatus> ModelRegistry::Statuses() const {

@@ -10,6 +10,7 @@
 #include "model_loader/file.h"
 #include "model_loader/golden.h"
 #include "model_loader/json.h"
+#include "model_loader/load_control.h"
 #include "model_loader/manifest.h"
 #include "model_loader/memory.h"
 #include "model_loader/parallel.h"
@@ -88,7 +89,8 @@ absl::StatusOr<ReadableFile> OpenListed(const Directory& directory, const Manife
 }
 
 // Reads one chunk to where it belongs in `out` (the whole file) and digests it on the way.
-absl::Status ReadChunk(const ReadableFile& file, const ManifestFile& listed, size_t chunk, std::span<std::byte> out) {
+absl::Status ReadChunk(const ReadableFile& file, const ManifestFile& listed, size_t chunk, LoadControl* control,
+                       std::span<std::byte> out) {
   const uint64_t begin = chunk * kChunkBytes;
   const uint64_t end = std::min<uint64_t>(begin + kChunkBytes, out.size());
   Sha256 sha;
@@ -96,6 +98,7 @@ absl::Status ReadChunk(const ReadableFile& file, const ManifestFile& listed, siz
     const std::span<std::byte> part = out.subspan(at, std::min<uint64_t>(kReadBytes, end - at));
     DIN_RETURN_IF_ERROR(file.ReadAt(at, part));
     sha.Update(part);
+    if (control != nullptr) DIN_RETURN_IF_ERROR(control->Advance(part.size()));
   }
   const std::string got = Hex(sha.Finish());
   if (got == listed.chunk_sha256[chunk]) return absl::OkStatus();
@@ -104,20 +107,22 @@ absl::Status ReadChunk(const ReadableFile& file, const ManifestFile& listed, siz
 }
 
 // The whole file, as digested, into `out`.
-absl::Status ReadListed(const Directory& directory, const ManifestFile& listed, int threads, std::span<std::byte> out) {
+absl::Status ReadListed(const Directory& directory, const ManifestFile& listed, int threads, LoadControl* control,
+                        std::span<std::byte> out) {
   DIN_ASSIGN_OR_RETURN(const ReadableFile file, OpenListed(directory, listed));
   return ParallelFor(listed.chunk_sha256.size(), threads,
-                     [&](size_t chunk) { return ReadChunk(file, listed, chunk, out); });
+                     [&](size_t chunk) { return ReadChunk(file, listed, chunk, control, out); });
 }
 
 // A small file as text; empty when the manifest does not list it.
-absl::StatusOr<std::string> ReadText(const Directory& directory, const Manifest& manifest, const std::string& name) {
+absl::StatusOr<std::string> ReadText(const Directory& directory, const Manifest& manifest, const std::string& name,
+                                     LoadControl* control) {
   const auto listed = std::find_if(manifest.files.begin(), manifest.files.end(),
                                    [&](const ManifestFile& file) { return file.name == name; });
   std::string text;
   if (listed == manifest.files.end()) return text;
   text.resize(listed->size);
-  DIN_RETURN_IF_ERROR(ReadListed(directory, *listed, /*threads=*/1, std::as_writable_bytes(std::span(text))));
+  DIN_RETURN_IF_ERROR(ReadListed(directory, *listed, /*threads=*/1, control, std::as_writable_bytes(std::span(text))));
   return text;
 }
 
@@ -162,7 +167,7 @@ absl::StatusOr<TensorMap> FindTensors(std::span<const std::byte> bytes, const Sn
 }
 
 // In blocks, so that one large table keeps all threads busy.
-absl::Status CheckAllFinite(const TensorMap& tensors, int threads) {
+absl::Status CheckAllFinite(const TensorMap& tensors, const ReadOptions& options) {
   struct Block {
     const std::string* name;
     const Tensor* tensor;
@@ -176,7 +181,8 @@ absl::Status CheckAllFinite(const TensorMap& tensors, int threads) {
       blocks.push_back({&tensor_name, &tensor, begin, std::min(begin + kFiniteBlock, elements)});
     }
   }
-  return ParallelFor(blocks.size(), threads, [&](size_t i) {
+  return ParallelFor(blocks.size(), options.threads, [&](size_t i) {
+    if (options.control != nullptr) DIN_RETURN_IF_ERROR(options.control->Check());
     const Block& block = blocks[i];
     const absl::Status status = CheckFinite(*block.tensor, block.begin, block.end);
     return Prefixed(absl::StrCat("tensor ", Quote(*block.name), ": "), status);
@@ -201,8 +207,13 @@ struct Snapshot::Impl {
 absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions& options) {
   DIN_ASSIGN_OR_RETURN(manifest, ReadManifestIn(directory, options.limits));
   DIN_RETURN_IF_ERROR(CheckSizes(manifest, options.limits));
-  DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName));
-  DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName));
+  if (options.control != nullptr) {
+    uint64_t total = 0;
+    for (const ManifestFile& file : manifest.files) total += file.size;
+    options.control->SetTotal(total);
+  }
+  DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName, options.control));
+  DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName, options.control));
   DIN_ASSIGN_OR_RETURN(const Layout layout, PlaceFiles(directory, manifest));
   absl::StatusOr<MemoryRegion> memory = MemoryRegion::Create(layout.bytes);
   if (!memory.ok()) return Prefixed(absl::StrCat(kManifestName, ": "), memory.status());
@@ -211,7 +222,7 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
     return std::span(region.data() + place.begin, place.file->size);
   };
   for (const Placement& place : layout.placements) {
-    DIN_RETURN_IF_ERROR(ReadListed(directory, *place.file, options.threads, bytes_of(place)));
+    DIN_RETURN_IF_ERROR(ReadListed(directory, *place.file, options.threads, options.control, bytes_of(place)));
   }
 
   DIN_RETURN_IF_ERROR(ParseTexts(spec_text, golden_text, options.limits));
@@ -235,7 +246,7 @@ absl::Status Snapshot::Impl::ParseTexts(const std::string& spec_text, const std:
 
 absl::Status Snapshot::Impl::AddTensors(std::span<const std::byte> bytes, const ReadOptions& options) {
   DIN_ASSIGN_OR_RETURN(TensorMap added, FindTensors(bytes, options.limits));
-  DIN_RETURN_IF_ERROR(CheckAllFinite(added, options.threads));
+  DIN_RETURN_IF_ERROR(CheckAllFinite(added, options));
   tensors.merge(added);  // which leaves in `added` what is there already
   if (!added.empty()) {
     return absl::InvalidArgumentError(
@@ -265,6 +276,16 @@ const std::vector<v1::GoldenCase>& Snapshot::golden() const { return impl_->gold
 const std::string& Snapshot::digest() const { return impl_->manifest.digest; }
 bool Snapshot::unverified() const { return impl_->manifest.unverified; }
 uint64_t Snapshot::memory_bytes() const { return impl_->region.size(); }
+
+uint64_t ProjectedMemory(const Manifest& manifest) {
+  uint64_t tensors = 0, texts = 0;
+  for (const ManifestFile& file : manifest.files) (IsTensorFile(file.name) ? tensors : texts) += file.size;
+  // Indexes over keys take up to 6 bytes a key of 8 or more, folded layers a copy or two of what is small beside the
+  // tables; parsed texts about twice their size.
+  constexpr uint64_t kTextFactor = 3;
+  constexpr uint64_t kShare = 20;  // one part in so many more than the tensors themselves
+  return tensors + tensors / kShare + kTextFactor * texts;
+}
 
 absl::StatusOr<Manifest> ReadManifest(const std::string& directory, const SnapshotLimits& limits) {
   DIN_ASSIGN_OR_RETURN(const Directory opened, Directory::Open(directory));

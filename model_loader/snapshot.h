@@ -15,6 +15,8 @@
 
 namespace din {
 
+class LoadControl;
+
 struct SnapshotLimits {
   size_t manifest_bytes = 16u << 20;
   size_t spec_bytes = 4u << 20;
@@ -28,6 +30,7 @@ struct SnapshotLimits {
 struct ReadOptions {
   SnapshotLimits limits;
   int threads = 2;
+  LoadControl* control = nullptr;  // null: nobody looks on
 };
 
 // What a version holds, in memory of its own (huge pages where the kernel gives them): changing or deleting the files
@@ -37,7 +40,7 @@ class Snapshot {
   // Reads, digests and checks every byte: manifest form and digest, sizes, chunk digests, safetensors headers, JSON
   // without duplicate keys. DATA_LOSS: bytes that are not what the manifest says, with file, offset and reason;
   // INVALID_ARGUMENT: bytes as written, but wrong; NOT_FOUND: no complete snapshot there; UNIMPLEMENTED: a newer
-  // format.
+  // format; CANCELLED by the control.
   static absl::StatusOr<std::unique_ptr<const Snapshot>> Open(const std::string& directory, const ReadOptions& options);
   ~Snapshot();
 
@@ -68,5 +71,9 @@ struct Manifest {
   std::string digest;
 };
 absl::StatusOr<Manifest> ReadManifest(const std::string& directory, const SnapshotLimits& limits);
+
+// Bytes of memory that a load of these files takes, the model that is built from them included: a little more than it
+// will be.
+uint64_t ProjectedMemory(const Manifest& manifest);
 
 }  // namespace din

@@ -1,159 +1,104 @@
 #include "model_loader/snapshot_watcher.h"
 
 #include <algorithm>
-#include <charconv>
 #include <exception>
 #include <new>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
-#include "model_loader/manifest.h"
 #include "model_loader/thread_priority.h"
 
 namespace din {
 namespace {
 
-using std::chrono::steady_clock;
-
-constexpr auto kFirstRetry = std::chrono::seconds(5);
-constexpr auto kLongestRetry = std::chrono::minutes(5);
-
-// "12"; not "012", "+12" or "0".
-std::optional<int64_t> ParseVersion(std::string_view name) {
-  int64_t version = 0;
-  const char* const end = name.data() + name.size();
-  if (name.empty() || name.front() < '1' || name.front() > '9') return std::nullopt;
-  const auto [stop, error] = std::from_chars(name.data(), end, version);
-  return error == std::errc() && stop == end ? std::optional(version) : std::nullopt;
-}
-
-// A version's directory from outside. The stamp changes when somebody republishes it, or when a copy that came without
-// a rename goes on.
-struct Seen {
-  bool complete = false;  // there is a manifest
-  std::string stamp;
-};
-
-absl::StatusOr<Seen> Look(const Directory& root, const std::string& model, int64_t version) {
-  DIN_ASSIGN_OR_RETURN(const Directory model_directory, root.OpenDirectory(model));
-  DIN_ASSIGN_OR_RETURN(const Directory directory, model_directory.OpenDirectory(absl::StrCat(version)));
-  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> names, directory.List());
-  Seen seen;
-  for (const std::string& name : names) {
-    DIN_ASSIGN_OR_RETURN(const FileStamp file, directory.StampOf(name));
-    absl::StrAppend(&seen.stamp, name, " ", file.inode, " ", file.size, " ", file.modified_ns, "\n");
-    seen.complete |= name == kManifestName;
-  }
-  return seen;
-}
-
-// Not the snapshot's fault: may go better later with the same bytes.
-bool IsTransient(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) || absl::IsAborted(status) ||
-         absl::IsPermissionDenied(status);
-}
+// How often it is looked whether the last request is done with a retiring version.
+constexpr std::chrono::milliseconds kRetiringPoll{10};
 
 }  // namespace
 
-const char* Name(WatcherEvent::Kind kind) {
-  switch (kind) {
-    case WatcherEvent::Kind::kLoading:
-      return "loading";
-    case WatcherEvent::Kind::kLive:
-      return "live";
-    case WatcherEvent::Kind::kRefused:
-      return "refused";
-    case WatcherEvent::Kind::kRetired:
-      return "retired";
-    case WatcherEvent::Kind::kScanFailed:
-      return "scan failed";
-  }
-  return "?";
+SnapshotWatcher::SnapshotWatcher(Options options)
+    : options_(std::move(options)), scanner_(options_.root), lifecycle_(options_.lifecycle) {
+  for (const auto& [model, policy] : options_.policies) lifecycle_.Restore(model, policy);
 }
-
-SnapshotWatcher::SnapshotWatcher(Options options) : options_(std::move(options)) {}
 
 SnapshotWatcher::~SnapshotWatcher() { Stop(); }
 
-void SnapshotWatcher::Step() {
-  for (auto& [name, model] : models_) FreeRetired(name, model);
-  const absl::StatusOr<Directory> root = Directory::Open(options_.root + "/.");  // "/.": the root may be a link
-  if (!root.ok()) return ReportScan("", root.status());
-  const absl::StatusOr<std::vector<std::string>> names = root->List();
-  ReportScan("", names.status());
-  if (!names.ok()) return;
-  for (const std::string& name : *names) {
-    if (name.front() != '.') StepModel(*root, name);
-  }
+bool SnapshotWatcher::Step() {
+  bool busy = FreeRetired();
+  Scan();
+  busy |= LoadNext();
+  busy |= FreeRetired();
+  Save();
+  return busy;
 }
 
-void SnapshotWatcher::StepModel(const Directory& root, const std::string& name) {
-  const std::optional<ModelStatus> status = options_.registry->StatusOf(name);
-  const int64_t live = status ? status->live_version : 0;
-  const auto versions = NewVersions(root, name, live);
-  ReportScan(name, versions.status());
-  if (!versions.ok()) return;
-  Model& model = models_[name];
-  if (model.holder == nullptr) model.holder = &options_.registry->GetOrAdd(name);
-  std::erase_if(model.refusals, [&](const auto& refusal) {
-    return !std::binary_search(versions->begin(), versions->end(), refusal.first, std::greater<>());
-  });
-  if (model.retired != nullptr) return;  // live and loading are two: no third
-  for (const int64_t version : *versions) {
-    if (TryVersion(root, name, version, model)) return;
+void SnapshotWatcher::Scan() {
+  absl::StatusOr<std::vector<RootScanner::Model>> models = scanner_.Scan();
+  ReportScan("", models.status());
+  if (!models.ok()) return;
+  for (const RootScanner::Model& model : *models) ReportScan(model.name, model.versions.status());
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> gone;
+  for (const auto& [name, model] : lifecycle_.models()) {
+    if (model.seen) gone.insert(name);
   }
+  for (RootScanner::Model& model : *models) {
+    gone.erase(model.name);
+    if (model.versions.ok()) lifecycle_.Found(model.name, *std::move(model.versions));
+  }
+  for (const std::string& name : gone) lifecycle_.Found(name, {});
+  Apply();
 }
 
-// Descending: the newest first.
-absl::StatusOr<std::vector<int64_t>> SnapshotWatcher::NewVersions(const Directory& root, const std::string& name,
-                                                                  int64_t live) const {
-  DIN_ASSIGN_OR_RETURN(const Directory directory, root.OpenDirectory(name));
-  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> entries, directory.List());
-  std::vector<int64_t> versions;
-  for (const std::string& entry : entries) {
-    const std::optional<int64_t> version = ParseVersion(entry);
-    if (version && *version > live) versions.push_back(*version);
+bool SnapshotWatcher::LoadNext() {
+  LoadRequest request;
+  std::shared_ptr<LoadControl> control;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return false;
+    const std::optional<Lifecycle::LoadOrder> order = lifecycle_.NextLoad(options_.now(), options_.memory());
+    if (order) {
+      const auto on_verifying = [this, model = order->model, version = order->version] {
+        const std::lock_guard relock(mutex_);
+        lifecycle_.Verifying(model, version);
+        Apply();
+      };
+      control = control_ = std::make_shared<LoadControl>(
+          LoadControl::Options{.bytes_per_second = options_.bytes_per_second, .on_verifying = on_verifying});
+    }
+    Apply();
+    if (!order) return false;
+    const auto& live = handles_[order->model].find(lifecycle_.models().at(order->model).live);
+    request = {.model = order->model,
+               .version = order->version,
+               .bytes = order->bytes,
+               .live = live == handles_[order->model].end() ? nullptr : live->second,
+               .control = control.get()};
   }
-  std::sort(versions.begin(), versions.end(), std::greater<>());
-  return versions;
-}
+  absl::StatusOr<ModelHandle> loaded = CallLoader(request);
+  request.live.reset();
 
-bool SnapshotWatcher::TryVersion(const Directory& root, const std::string& name, int64_t version, Model& model) {
-  const absl::StatusOr<Seen> seen = Look(root, name, version);
-  if (absl::IsNotFound(seen.status())) return false;  // it went away under our eyes
-  const std::string stamp = seen.ok() ? seen->stamp : seen.status().ToString();
-  const auto refusal = model.refusals.find(version);
-  if (refusal != model.refusals.end() && refusal->second.stamp == stamp && options_.now() < refusal->second.retry_at) {
-    return false;
+  const std::lock_guard lock(mutex_);
+  control_ = nullptr;
+  if (loaded.ok()) {
+    const ModelHandle& handle = handles_[request.model][request.version] = *std::move(loaded);
+    const Lifecycle::Version& expected = lifecycle_.models().at(request.model).memory.at(request.version);
+    const Snapshot* const snapshot = handle->snapshot.get();
+    lifecycle_.Loaded(request.model, request.version,
+                      snapshot == nullptr ? std::string(expected.digest) : snapshot->digest(),
+                      std::max(request.bytes, snapshot == nullptr ? 0 : snapshot->memory_bytes()));
+  } else {
+    lifecycle_.Failed(request.model, request.version, loaded.status(), options_.now());
   }
-  if (!seen.ok()) {
-    Refuse(name, version, stamp, seen.status(), model);
-    return false;
-  }
-  if (!seen->complete) return false;
-  Load(name, version, stamp, model);
+  Apply();
   return true;
 }
 
-void SnapshotWatcher::Load(const std::string& name, int64_t version, const std::string& stamp, Model& model) {
-  model.holder->SetLoading(version);
-  options_.on_event({.kind = WatcherEvent::Kind::kLoading, .model = name, .version = version});
-  absl::StatusOr<ModelHandle> loaded = CallLoader(name, version);
-  model.holder->SetLoading(0);
-  if (!loaded.ok()) return Refuse(name, version, stamp, loaded.status(), model);
-  model.retired = model.holder->Swap(*std::move(loaded));
-  model.refusals.erase(version);
-  if (model.retired != nullptr) model.holder->SetRetired(model.retired->version);
-  options_.on_event({.kind = WatcherEvent::Kind::kLive, .model = name, .version = version});
-  FreeRetired(name, model);
-}
-
-absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const std::string& name, int64_t version) const {
+absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& request) const {
   try {
-    absl::StatusOr<ModelHandle> loaded = options_.load(name, version);
+    absl::StatusOr<ModelHandle> loaded = options_.load(request);
     if (loaded.ok() && *loaded == nullptr) return absl::InternalError("the loader returned no model");
     return loaded;
   } catch (const std::bad_alloc&) {
@@ -163,27 +108,107 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const std::string& name,
   }
 }
 
-void SnapshotWatcher::Refuse(const std::string& name, int64_t version, const std::string& stamp,
-                             const absl::Status& why, Model& model) {
-  Refusal& refusal = model.refusals[version];
-  refusal.attempts = refusal.stamp == stamp ? refusal.attempts + 1 : 1;
-  refusal.stamp = stamp;
-  refusal.retry_at = steady_clock::time_point::max();
-  if (IsTransient(why)) {
-    const int doublings = std::min(refusal.attempts - 1, 10);
-    refusal.retry_at = options_.now() + std::min<steady_clock::duration>(kFirstRetry * (1 << doublings), kLongestRetry);
+// True when something was freed.
+bool SnapshotWatcher::FreeRetired() {
+  std::vector<std::pair<std::string, ModelHandle>> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, model] : lifecycle_.models()) {
+      for (const int64_t version : model.In(VersionState::kRetiring)) {
+        const auto handle = handles_[name].find(version);
+        // Nobody can get it any more, so a count of one stays one.
+        if (handle->second.use_count() > 1) continue;
+        gone.emplace_back(name, std::move(handle->second));
+        handles_[name].erase(handle);
+      }
+    }
   }
-  model.holder->SetRefused(version, why);
-  options_.on_event({.kind = WatcherEvent::Kind::kRefused, .model = name, .version = version, .status = why});
+  for (auto& [name, handle] : gone) {
+    const int64_t version = handle->version;
+    handle.reset();
+    const std::lock_guard lock(mutex_);
+    lifecycle_.Freed(name, version);
+    Apply();
+  }
+  return !gone.empty();
 }
 
-void SnapshotWatcher::FreeRetired(const std::string& name, Model& model) {
-  // Nobody can get it any more, so a count of one stays one.
-  if (model.retired == nullptr || model.retired.use_count() > 1) return;
-  const int64_t version = model.retired->version;
-  model.retired.reset();
-  model.holder->SetRetired(0);
-  options_.on_event({.kind = WatcherEvent::Kind::kRetired, .model = name, .version = version});
+// --- Actions
+// -----------------------------------------------------------------------------------------------------------
+
+void SnapshotWatcher::Apply() {
+  for (const LifecycleAction& action : lifecycle_.TakeActions()) {
+    switch (action.kind) {
+      case LifecycleAction::Kind::kServe:
+        Publish(action.model);
+        break;
+      case LifecycleAction::Kind::kCancelLoad:
+        if (control_ != nullptr) control_->Cancel();
+        break;
+      case LifecycleAction::Kind::kRelease:
+        break;  // FreeRetired does it
+      case LifecycleAction::Kind::kSave:
+        unsaved_.insert(action.model);
+        break;
+      case LifecycleAction::Kind::kReport:
+        UpdateStatus(action.model);
+        options_.on_event(action.event);
+        break;
+    }
+  }
+}
+
+void SnapshotWatcher::Publish(const std::string& name) {
+  const Lifecycle::Model& model = lifecycle_.models().at(name);
+  ServedVersions served;
+  if (model.live != 0) served.live = handles_[name].at(model.live);
+  for (const int64_t kept : model.In(VersionState::kKept)) served.kept.push_back(handles_[name].at(kept));
+  served.labels = model.policy.labels;
+  options_.registry->GetOrAdd(name).Publish(served);
+  if (std::exchange(published_live_[name], model.live) != model.live) {
+    live_since_[name] = std::chrono::system_clock::now();
+  }
+  UpdateStatus(name);
+}
+
+void SnapshotWatcher::UpdateStatus(const std::string& name) {
+  const Lifecycle::Model& model = lifecycle_.models().at(name);
+  ModelStatus status;
+  status.name = name;
+  status.live_version = model.live;
+  if (model.live != 0) {
+    status.live_digest = model.memory.at(model.live).digest;
+    status.live_since = live_since_[name];
+  }
+  for (const VersionState state : {VersionState::kLoading, VersionState::kVerifying}) {
+    for (const int64_t version : model.In(state)) {
+      status.loading_version = version;
+      status.verifying = state == VersionState::kVerifying;
+      status.progress = control_;
+    }
+  }
+  status.refused_version = model.last_refused;
+  status.refused = model.last_refusal;
+  status.kept = model.In(VersionState::kKept);
+  status.retiring = model.In(VersionState::kRetiring);
+  status.policy = model.policy;
+  options_.registry->GetOrAdd(name).SetStatus(status);
+}
+
+void SnapshotWatcher::Save() {
+  const std::lock_guard saving(saving_);
+  std::map<std::string, ModelPolicy> policies;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const std::string& name : std::exchange(unsaved_, {})) policies[name] = lifecycle_.models().at(name).policy;
+  }
+  if (options_.store == nullptr) return;
+  for (const auto& [name, policy] : policies) {
+    const absl::Status saved = options_.store->Save(name, policy);
+    if (saved.ok()) continue;
+    const std::lock_guard lock(mutex_);
+    options_.on_event({.kind = LifecycleEvent::Kind::kSaveFailed, .model = name, .status = saved});
+  }
 }
 
 void SnapshotWatcher::ReportScan(const std::string& what, const absl::Status& status) {
@@ -194,24 +219,84 @@ void SnapshotWatcher::ReportScan(const std::string& what, const absl::Status& st
   const auto [error, added] = scan_errors_.try_emplace(what);
   if (!added && error->second == status) return;
   error->second = status;
-  options_.on_event({.kind = WatcherEvent::Kind::kScanFailed, .model = what, .status = status});
+  const std::lock_guard lock(mutex_);
+  options_.on_event({.kind = LifecycleEvent::Kind::kScanFailed, .model = what, .status = status});
 }
+
+// --- Orders
+// ------------------------------------------------------------------------------------------------------------
+
+absl::Status SnapshotWatcher::Order(const std::function<absl::Status(Lifecycle&)>& order) {
+  {
+    const std::lock_guard lock(mutex_);
+    DIN_RETURN_IF_ERROR(order(lifecycle_));
+    Apply();
+    look_again_ = true;
+  }
+  wake_.notify_all();
+  Save();
+  return absl::OkStatus();
+}
+
+absl::Status SnapshotWatcher::Pin(const std::string& model, int64_t version) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.Pin(model, version); });
+}
+absl::Status SnapshotWatcher::Unpin(const std::string& model) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.Unpin(model); });
+}
+absl::Status SnapshotWatcher::Rollback(const std::string& model, int64_t version) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.Rollback(model, version); });
+}
+absl::Status SnapshotWatcher::SetLabel(const std::string& model, const std::string& label, int64_t version) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.SetLabel(model, label, version); });
+}
+absl::Status SnapshotWatcher::Unload(const std::string& model, int64_t version) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.Unload(model, version); });
+}
+absl::Status SnapshotWatcher::Load(const std::string& model) {
+  return Order([&](Lifecycle& lifecycle) { return lifecycle.Load(model); });
+}
+
+// --- The thread
+// --------------------------------------------------------------------------------------------------------
 
 void SnapshotWatcher::Start() {
   thread_ = std::jthread([this](std::stop_token stop) { Run(std::move(stop)); });
 }
 
-void SnapshotWatcher::Stop() {
+void SnapshotWatcher::RequestStop() {
   thread_.request_stop();
+  const std::lock_guard lock(mutex_);
+  stopping_ = true;
+  if (control_ != nullptr) control_->Cancel();
+}
+
+void SnapshotWatcher::Stop() {
+  RequestStop();
   if (thread_.joinable()) thread_.join();
 }
 
 void SnapshotWatcher::Run(std::stop_token stop) {
   LowerThreadPriority();
   while (!stop.stop_requested()) {
-    Step();
+    if (!Step()) Wait(stop);
+  }
+}
+
+// Until the next look at the root is due, and retiring versions are freed as soon as the last request is done.
+void SnapshotWatcher::Wait(std::stop_token stop) {
+  const auto end = std::chrono::steady_clock::now() + options_.poll_interval;
+  for (auto left = options_.poll_interval; left.count() > 0;) {
     std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, stop, options_.poll_interval, [] { return false; });
+    const bool retiring = std::any_of(lifecycle_.models().begin(), lifecycle_.models().end(), [](const auto& model) {
+      return !model.second.In(VersionState::kRetiring).empty();
+    });
+    const bool order = wake_.wait_for(lock, stop, retiring ? std::min(kRetiringPoll, left) : left,
+                                      [this] { return std::exchange(look_again_, false); });
+    lock.unlock();
+    if (order || stop.stop_requested()) return;
+    if (FreeRetired()) return;  // perhaps a load has waited for it
+    left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
   }
 }
 

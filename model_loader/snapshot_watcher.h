@@ -1,4 +1,5 @@
-// Sees new versions in the model root, loads them off the serving path, makes them live, and retires the old ones.
+// Sees new versions in the model root, loads them off the serving path, makes them live, keeps and retires the old
+// ones.
 #pragma once
 
 #include <chrono>
@@ -6,7 +7,9 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -14,46 +17,43 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "model_loader/file.h"
+#include "model_loader/lifecycle.h"
+#include "model_loader/load_control.h"
 #include "model_loader/model_holder.h"
+#include "model_loader/policy_store.h"
+#include "model_loader/root_scanner.h"
 
 namespace din {
 
-// What happened, for logs and health. Reported after the fact, except kLoading.
-struct WatcherEvent {
-  enum class Kind {
-    kLoading,     // `version` is about to be loaded
-    kLive,        // `version` is live
-    kRefused,     // `version` was not loaded; `status` says why
-    kRetired,     // `version` is not in memory any more
-    kScanFailed,  // the root or a model's directory cannot be listed; once for each new reason
-  };
-  Kind kind = Kind::kLoading;
+// What is to be loaded, with what it needs to know.
+struct LoadRequest {
   std::string model;
   int64_t version = 0;
-  absl::Status status;
+  uint64_t bytes = 0;  // of memory that it may take; 0: not known
+  ModelHandle live;    // what is live meanwhile; null: nothing
+  LoadControl* control = nullptr;
 };
 
-// "loading", "live", …
-const char* Name(WatcherEvent::Kind);
-
-// For each <root>/<model>/: the highest complete version above the live one is loaded and swapped in; when it is
-// refused, the next lower one above the live one is tried, and the live one goes on serving. It never goes back by
-// itself, and a live version does not mind when its directory disappears. A version that was refused is tried again
-// when one of its files changes, or, when memory or the disk was the reason, after a while.
+// Carries out what the Lifecycle decides: it has the threads, the files and the memory, and no opinion. What goes live,
+// is kept and is retired is told there.
 //
-// At most two versions of a model are in memory: live and loading. One that was replaced is kept here until the last
-// request is done with it, so that no request ever frees a model, and the next load waits until then.
-//
-// Everything happens in Step(), on the thread that calls it: loading, checking, freeing. Start() makes a thread of the
-// lowest priority that does so; use one or the other. To be destroyed when no request is running any more.
+// Reading, building, checking and freeing happen in Step(), on the thread that calls it, outside of any lock. Start()
+// makes a thread of the lowest priority that does so; use one or the other. Orders come from any thread and take
+// effect at once where they need no load. A version that was replaced stays here until the last request is done with
+// it, so no request ever frees a model. To be destroyed when no request is running any more.
 class SnapshotWatcher {
  public:
   struct Options {
     std::string root;
-    ModelRegistry* registry = nullptr;  // outlives the watcher
-    std::function<absl::StatusOr<ModelHandle>(const std::string& name, int64_t version)> load;
-    std::function<void(const WatcherEvent&)> on_event = [](const WatcherEvent&) {};  // from Step(); should be quick
+    ModelRegistry* registry = nullptr;            // outlives the watcher
+    const PolicyStore* store = nullptr;           // null: a restart forgets what operators decided
+    std::map<std::string, ModelPolicy> policies;  // from the store
+    Lifecycle::Options lifecycle;
+    std::function<absl::StatusOr<ModelHandle>(const LoadRequest& request)> load;
+    // One at a time, from whichever thread makes it happen; should be quick, and must not call the watcher.
+    std::function<void(const LifecycleEvent&)> on_event = [](const LifecycleEvent&) {};
+    std::function<MemoryBudget()> memory = [] { return MemoryBudget{}; };
+    uint64_t bytes_per_second = 0;  // that a load may read; 0: as fast as it goes
     std::chrono::milliseconds poll_interval{1000};
     std::function<std::chrono::steady_clock::time_point()> now = std::chrono::steady_clock::now;
   };
@@ -62,42 +62,56 @@ class SnapshotWatcher {
   // Stop().
   ~SnapshotWatcher();
 
-  // One round over all models; at most one load for each.
-  void Step();
+  // Looks at the root, frees, and does at most one load. True when there may be more to do at once.
+  bool Step();
 
   void Start();
-  // Returns when the thread is gone; a load that is under way is finished first.
+  // From here on nothing is loaded, and a load that is under way is given up before its next chunk.
+  void RequestStop();
+  // RequestStop, and returns when the thread is gone.
   void Stop();
 
- private:
-  // A version that was not loaded, until it changes.
-  struct Refusal {
-    std::string stamp;
-    int attempts = 0;
-    std::chrono::steady_clock::time_point retry_at;
-  };
-  struct Model {
-    ModelHolder* holder = nullptr;
-    ModelHandle retired;
-    std::map<int64_t, Refusal> refusals;
-  };
+  // Orders, from any thread; see Lifecycle. On return the decision has been written down, and it has taken effect
+  // unless a version must be loaded first.
+  absl::Status Pin(const std::string& model, int64_t version);
+  absl::Status Unpin(const std::string& model);
+  absl::Status Rollback(const std::string& model, int64_t version);
+  absl::Status SetLabel(const std::string& model, const std::string& label, int64_t version);
+  absl::Status Unload(const std::string& model, int64_t version);
+  absl::Status Load(const std::string& model);
 
-  void StepModel(const Directory& root, const std::string& name);
-  absl::StatusOr<std::vector<int64_t>> NewVersions(const Directory& root, const std::string& name, int64_t live) const;
-  // True when there was something to load, whatever became of it.
-  bool TryVersion(const Directory& root, const std::string& name, int64_t version, Model& model);
-  void Load(const std::string& name, int64_t version, const std::string& stamp, Model& model);
-  absl::StatusOr<ModelHandle> CallLoader(const std::string& name, int64_t version) const;
-  void Refuse(const std::string& name, int64_t version, const std::string& stamp, const absl::Status& why,
-              Model& model);
-  void FreeRetired(const std::string& name, Model& model);
+ private:
+  void Scan();
+  bool LoadNext();
+  bool FreeRetired();
+  absl::StatusOr<ModelHandle> CallLoader(const LoadRequest& request) const;
+  absl::Status Order(const std::function<absl::Status(Lifecycle&)>& order);
+  void Save();
   void ReportScan(const std::string& what, const absl::Status& status);
   void Run(std::stop_token stop);
+  void Wait(std::stop_token stop);
+
+  // With the mutex held.
+  void Apply();
+  void Publish(const std::string& name);
+  void UpdateStatus(const std::string& name);
 
   const Options options_;
-  std::map<std::string, Model> models_;
+  RootScanner scanner_;
   std::map<std::string, absl::Status> scan_errors_;  // by the model; "" is the root
+
+  // What follows belongs to the mutex. It is held for microseconds: never while anything is loaded, freed or written.
   std::mutex mutex_;
+  Lifecycle lifecycle_;
+  std::map<std::string, std::map<int64_t, ModelHandle>> handles_;  // of every version in memory
+  std::map<std::string, std::chrono::system_clock::time_point> live_since_;
+  std::map<std::string, int64_t> published_live_;
+  std::shared_ptr<LoadControl> control_;  // of the load under way
+  std::set<std::string> unsaved_;         // models whose policy has changed
+  bool stopping_ = false;
+  bool look_again_ = false;  // an order has come: do not wait for the next poll
+
+  std::mutex saving_;  // taken before the other, so that policies are written in the order of their changes
   std::condition_variable_any wake_;
   std::jthread thread_;
 };

@@ -38,6 +38,8 @@ struct Config {
   uint64_t max_explained = 64;
   std::chrono::milliseconds poll_interval{1000};
   bool allow_unverified = false;
+  uint64_t keep = 1;
+  std::string state_dir;  // empty: none
   std::optional<InstructionSet> instruction_set;  // none: the best that the CPU has
   ReadyWhen ready_when = ReadyWhen::kAll;
   std::chrono::milliseconds drain_delay{2000};

@@ -81,8 +81,8 @@ absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::str
     if (names.empty()) return absl::NotFoundError("model: no model is served");
     return absl::InvalidArgumentError(absl::StrCat("model: empty, but ", names.size(), " are served; ", Served(names)));
   }
-  if (ModelHandle pinned = models.Find(name, version)) return pinned;
-  const ModelHandle live = version != 0 ? models.Find(name, 0) : nullptr;
+  if (ModelHandle pinned = models.Find(name, {.version = version})) return pinned;
+  const ModelHandle live = version != 0 ? models.Find(name) : nullptr;
   if (live != nullptr) {
     return absl::NotFoundError(
         absl::StrCat("version: ", version, " of model ", Quote(name), " is not served; live: ", live->version));

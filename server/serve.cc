@@ -14,8 +14,9 @@
 #include <fstream>
 #include <future>
 #include <memory>
-#include <stop_token>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,6 +27,7 @@
 #include "model_loader/file.h"
 #include "model_loader/load_model.h"
 #include "model_loader/model_holder.h"
+#include "model_loader/policy_store.h"
 #include "model_loader/snapshot_watcher.h"
 #include "server/bind_probe.h"
 #include "server/cpu_quota.h"
@@ -93,7 +95,7 @@ class GrpcLog {
 
 class Process {
  public:
-  Process(const Config& config, Logger& log) : config_(config), log_(log), watcher_(WatcherOptions()) {}
+  Process(const Config& config, Logger& log) : config_(config), log_(log) {}
 
   absl::Status Start() {
     RaiseDescriptorLimit();
@@ -102,6 +104,7 @@ class Process {
     }
     DIN_RETURN_IF_ERROR(CheckModelRoot());
     for (const std::string& address : config_.listen) DIN_RETURN_IF_ERROR(ProbeBind(address));
+    DIN_RETURN_IF_ERROR(MakeWatcher());
     DIN_RETURN_IF_ERROR(LoadUnlessStopped());
     Server::Options options;
     options.listen = config_.listen;
@@ -120,14 +123,14 @@ class Process {
                             {"models", registry_.Names().size()},
                             {"ready", ready_},
                             {"version", DIN_VERSION}});
-    watcher_.Start();  // from here on, what OnEvent uses is the watcher's thread's
+    watcher_->Start();  // from here on, what OnEvent uses is the watcher's thread's
     return absl::OkStatus();
   }
 
   // True when every request was answered.
   bool WaitAndDrain() {
     const int signal = WaitForSignal(std::chrono::hours(24 * 365 * 100));
-    stop_.request_stop();
+    watcher_->RequestStop();
     server_->BeginDrain();
     const auto delay = signal == SIGINT ? std::chrono::milliseconds(0) : config_.drain_delay;
     log_.Info("draining", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"},
@@ -136,7 +139,7 @@ class Process {
     bool hurried = WaitForSignal(delay) != 0;
     const auto hurry = [&hurried] { return hurried = hurried || WaitForSignal(std::chrono::milliseconds(0)) != 0; };
     const bool finished = server_->Drain(config_.drain_timeout, hurry);
-    watcher_.Stop();
+    watcher_->Stop();
     if (!config_.port_file.empty()) unlink(config_.port_file.c_str());
     if (finished)
       log_.Info("stopped");
@@ -154,14 +157,36 @@ class Process {
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
     options.registry = &registry_;
-    options.load = [load, root = config_.model_root, stop = stop_.get_token()](
-                       const std::string& name, int64_t version) -> absl::StatusOr<ModelHandle> {
-      if (stop.stop_requested()) return absl::CancelledError("the server is stopping");
-      return LoadModel(root, name, version, load);
+    options.lifecycle.keep = config_.keep;
+    options.load = [load, root = config_.model_root](const LoadRequest& request) {
+      LoadOptions with = load;
+      with.read.control = request.control;
+      with.read.limits.total_bytes = request.bytes;
+      return LoadModel(root, request.model, request.version, with);
     };
-    options.on_event = [this](const WatcherEvent& event) { OnEvent(event); };
+    options.on_event = [this](const LifecycleEvent& event) { OnEvent(event); };
     options.poll_interval = config_.poll_interval;
     return options;
+  }
+
+  // The watcher starts with what operators decided before a restart.
+  absl::Status MakeWatcher() {
+    SnapshotWatcher::Options options = WatcherOptions();
+    if (!config_.state_dir.empty()) {
+      absl::StatusOr<std::unique_ptr<PolicyStore>> store = PolicyStore::Open(config_.state_dir);
+      if (!store.ok()) return Prefixed(absl::StrCat("state-dir ", config_.state_dir, ": "), store.status());
+      store_ = *std::move(store);
+      std::vector<absl::Status> problems;
+      auto policies = store_->Load(problems);
+      if (!policies.ok()) return Prefixed(absl::StrCat("state-dir ", config_.state_dir, ": "), policies.status());
+      options.policies = *std::move(policies);
+      options.store = store_.get();
+      for (const absl::Status& problem : problems) {
+        log_.Error("state ignored", {{"state_dir", config_.state_dir}, {"reason", std::string(problem.message())}});
+      }
+    }
+    watcher_.emplace(std::move(options));
+    return absl::OkStatus();
   }
 
   // A root that is missing at the start is a typing error, and not, as later, a disk that may come back.
@@ -173,49 +198,60 @@ class Process {
 
   // Until a step finds nothing more: when the newest version of a model is refused, the next step tries the one below.
   void LoadWhatIsThere() {
-    do {
-      loads_ = 0;
-      watcher_.Step();
-    } while (loads_ > 0 && !stop_.stop_requested());
+    while (watcher_->Step()) {
+    }
   }
 
   // CANCELLED when a signal came first. The signals are this thread's, so another one loads.
   absl::Status LoadUnlessStopped() {
     const std::future<void> loading = std::async(std::launch::async, [this] { LoadWhatIsThere(); });
+    bool stopped = false;
     while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-      if (WaitForSignal(std::chrono::milliseconds(5)) != 0) stop_.request_stop();
+      if (WaitForSignal(std::chrono::milliseconds(5)) == 0) continue;
+      stopped = true;
+      watcher_->RequestStop();
     }
-    return stop_.stop_requested() ? absl::CancelledError("a signal while models were loaded") : absl::OkStatus();
+    return stopped ? absl::CancelledError("a signal while models were loaded") : absl::OkStatus();
   }
 
-  void OnEvent(const WatcherEvent& event) {
+  // From the watcher's thread or an operator's call; never two at once.
+  void OnEvent(const LifecycleEvent& event) {
+    using Kind = LifecycleEvent::Kind;
     switch (event.kind) {
-      case WatcherEvent::Kind::kLoading:
-        ++loads_;
-        log_.Info("model loading", {{"model", event.model}, {"version", event.version}});
-        return;
-      case WatcherEvent::Kind::kLive:
+      case Kind::kLive:
         LogLive(event);
         break;
-      case WatcherEvent::Kind::kRefused:
-        if (stop_.stop_requested() && absl::IsCancelled(event.status)) return;
+      case Kind::kRefused:
         log_.Error("model refused", {{"model", event.model},
                                      {"version", event.version},
                                      {"live_version", LiveVersion(event.model)},
                                      {"reason", std::string(event.status.message())}});
         break;
-      case WatcherEvent::Kind::kRetired:
-        log_.Info("model retired", {{"model", event.model}, {"version", event.version}});
-        return;
-      case WatcherEvent::Kind::kScanFailed:
+      case Kind::kPolicy:
+        log_.Info("model policy", {{"model", event.model}, {"policy", event.text}});
+        break;
+      case Kind::kScanFailed:
         log_.Error("scan failed", {{"model", event.model}, {"reason", std::string(event.status.message())}});
+        return;
+      case Kind::kSaveFailed:
+        log_.Error("state not saved", {{"model", event.model}, {"reason", std::string(event.status.message())}});
+        return;
+      case Kind::kFound:
+        break;
+      case Kind::kLoading:
+      case Kind::kVerifying:
+      case Kind::kKept:
+      case Kind::kRetiring:
+      case Kind::kRetired:
+      case Kind::kCancelled:
+        log_.Info(absl::StrCat("model ", Name(event.kind)), {{"model", event.model}, {"version", event.version}});
         return;
     }
     if (server_ != nullptr) UpdateHealth();
   }
 
-  void LogLive(const WatcherEvent& event) {
-    const ModelHandle live = registry_.Find(event.model, event.version);
+  void LogLive(const LifecycleEvent& event) {
+    const ModelHandle live = registry_.Find(event.model, {.version = event.version});
     if (live == nullptr) return;
     log_.Info("model live", {{"model", event.model},
                              {"version", event.version},
@@ -229,7 +265,7 @@ class Process {
   }
 
   int64_t LiveVersion(const std::string& model) const {
-    const ModelHandle live = registry_.Find(model, 0);
+    const ModelHandle live = registry_.Find(model);
     return live == nullptr ? 0 : live->version;
   }
 
@@ -254,12 +290,11 @@ class Process {
 
   const Config& config_;
   Logger& log_;
-  size_t loads_ = 0;
   bool ready_ = false;
-  std::stop_source stop_;  // of loads, from the first signal on
   // The watcher goes after the server: it frees models, and by then no request may hold one.
   ModelRegistry registry_;
-  SnapshotWatcher watcher_;
+  std::unique_ptr<PolicyStore> store_;
+  std::optional<SnapshotWatcher> watcher_;
   std::unique_ptr<Server> server_;
 };
 

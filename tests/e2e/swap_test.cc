@@ -57,7 +57,7 @@ TEST_F(SwapTest, PublishedVersionGoesLiveUnderLoadWithoutAFailedRequest) {
   load.join();
   EXPECT_EQ(failed, 0);
   EXPECT_GE(answered.size(), 3u);
-  EXPECT_TRUE(server.LogSays("event=\"model retired\" model=ads version=5"));
+  EXPECT_TRUE(server.LogSays("event=\"model retired\" model=ads version=4"));
   EXPECT_EQ(server.Stop(), 0);
 }
 

@@ -10,25 +10,36 @@
 namespace din {
 namespace {
 
-TEST(ModelHolderTest, SwapReturnsWhatWasLive) {
+TEST(ModelHolderTest, PublishReplacesAllThatIsServed) {
   ModelCounter counter;
   ModelHolder holder("m");
   EXPECT_EQ(holder.Current(), nullptr);
-  const ModelHandle one = FakeModel("m", 1, counter), two = FakeModel("m", 2, counter);
-  EXPECT_EQ(holder.Swap(one), nullptr);
-  EXPECT_EQ(holder.Current(), one);
-  EXPECT_EQ(holder.Swap(two), one);
+  const ModelHandle one = FakeModel("m", 1, counter), two = FakeModel("m", 2, counter),
+                    three = FakeModel("m", 3, counter);
+  holder.Publish({.live = two, .kept = {one, three}, .labels = {{"stable", 2}, {"canary", 3}, {"gone", 9}}});
   EXPECT_EQ(holder.Current(), two);
-  EXPECT_EQ(holder.Swap(nullptr), two);
+  EXPECT_EQ(holder.Find({.version = 2}), two);
+  EXPECT_EQ(holder.Find({.version = 1}), one);
+  EXPECT_EQ(holder.Find({.version = 4}), nullptr);
+  EXPECT_EQ(holder.Find({.label = "stable"}), two);
+  EXPECT_EQ(holder.Find({.label = "canary"}), three);
+  EXPECT_EQ(holder.Find({.label = "gone"}), nullptr);
+  EXPECT_EQ(holder.Find({.label = "other"}), nullptr);
+  holder.Publish({.live = one, .kept = {}, .labels = {}});
+  EXPECT_EQ(holder.Current(), one);
+  EXPECT_EQ(holder.Find({.version = 2}), nullptr);
+  EXPECT_EQ(holder.Find({.label = "stable"}), nullptr);
+  holder.Publish({});
   EXPECT_EQ(holder.Current(), nullptr);
 }
 
-TEST(ModelHolderTest, AfterSwapTheOldVersionIsOnlyWithThoseWhoPinnedIt) {
+TEST(ModelHolderTest, AfterPublishTheOldVersionIsOnlyWithThoseWhoPinnedIt) {
   ModelCounter counter;
   ModelHolder holder("m");
-  holder.Swap(FakeModel("m", 1, counter));
+  ModelHandle old = FakeModel("m", 1, counter);
+  holder.Publish({.live = old, .kept = {}, .labels = {}});
   ModelHandle pinned = holder.Current();
-  ModelHandle old = holder.Swap(FakeModel("m", 2, counter));
+  holder.Publish({.live = FakeModel("m", 2, counter), .kept = {}, .labels = {}});
   EXPECT_EQ(old.use_count(), 2) << "ours and the pin";
   pinned.reset();
   EXPECT_EQ(old.use_count(), 1);
@@ -42,36 +53,41 @@ TEST(ModelHolderTest, StatusTellsTheState) {
   ModelHolder holder("m");
   EXPECT_EQ(holder.Status().name, "m");
   EXPECT_EQ(holder.Status().state(), ModelState::kEmpty);
-  holder.SetLoading(1);
-  EXPECT_EQ(holder.Status().state(), ModelState::kLoading);
-  EXPECT_EQ(holder.Status().loading_version, 1);
-  holder.SetLoading(0);
-  holder.SetRefused(1, absl::DataLossError("bad"));
-  EXPECT_EQ(holder.Status().state(), ModelState::kRefused);
+  ModelStatus status = holder.Status();
+  status.loading_version = 1;
+  EXPECT_EQ(status.state(), ModelState::kLoading);
+  status.loading_version = 0;
+  status.refused_version = 1;
+  status.refused = absl::DataLossError("bad");
+  EXPECT_EQ(status.state(), ModelState::kRefused);
+  holder.SetStatus(status);
   const auto before = std::chrono::system_clock::now();
   holder.Swap(FakeModel("m", 2, counter));
-  const ModelStatus status = holder.Status();
+  status = holder.Status();
   EXPECT_EQ(status.state(), ModelState::kLive);
   EXPECT_EQ(status.live_version, 2);
   EXPECT_GE(status.live_since, before);
   EXPECT_EQ(status.refused_version, 1);
   EXPECT_EQ(status.refused, absl::DataLossError("bad"));
   EXPECT_STREQ(Name(status.state()), "live");
+  status.live_version = 0;
+  status.policy.unloaded = true;
+  EXPECT_EQ(status.state(), ModelState::kUnloaded);
 }
 
 TEST(ModelRegistryTest, FindsByNameAndVersion) {
   ModelCounter counter;
   ModelRegistry registry;
-  EXPECT_EQ(registry.Find("a", 0), nullptr);
+  EXPECT_EQ(registry.Find("a"), nullptr);
   const ModelHandle a = FakeModel("a", 7, counter), b = FakeModel("b", 3, counter);
   registry.GetOrAdd("b").Swap(b);
   registry.GetOrAdd("a").Swap(a);
   registry.GetOrAdd("empty");
-  EXPECT_EQ(registry.Find("a", 0), a);
-  EXPECT_EQ(registry.Find("a", 7), a);
-  EXPECT_EQ(registry.Find("a", 6), nullptr);
-  EXPECT_EQ(registry.Find("b", 0), b);
-  EXPECT_EQ(registry.Find("empty", 0), nullptr);
+  EXPECT_EQ(registry.Find("a"), a);
+  EXPECT_EQ(registry.Find("a", {.version = 7}), a);
+  EXPECT_EQ(registry.Find("a", {.version = 6}), nullptr);
+  EXPECT_EQ(registry.Find("b"), b);
+  EXPECT_EQ(registry.Find("empty"), nullptr);
   EXPECT_EQ(registry.Names(), (std::vector<std::string>{"a", "b"}));
   ASSERT_EQ(registry.Statuses().size(), 3u);
   EXPECT_EQ(registry.Statuses()[1].live_version, 3);
@@ -93,7 +109,7 @@ TEST(ModelRegistryTest, RequestsAlwaysFindAModelWhileVersionsChangeAndModelsCome
     for (int r = 0; r < 3; ++r) {
       requests.emplace_back([&] {
         for (int64_t last = 1; !stop;) {
-          const ModelHandle model = registry.Find("m", 0);
+          const ModelHandle model = registry.Find("m");
           missing += model == nullptr;
           if (model == nullptr) continue;
           backward += model->version < last;

@@ -1,5 +1,6 @@
 #include "model_loader/snapshot_watcher.h"
 
+#include <atomic>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -29,14 +30,17 @@ class SnapshotWatcherTest : public ::testing::Test {
     SnapshotWatcher::Options options;
     options.root = root_.path();
     options.registry = &registry_;
-    options.load = [this](const std::string& name, int64_t version) -> absl::StatusOr<ModelHandle> {
-      loads_.push_back(name + "/" + std::to_string(version));
+    options.lifecycle.keep = 0;
+    options.load = [this](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
+      loads_.push_back(request.model + "/" + std::to_string(request.version));
       const auto bad = bad_.find(loads_.back());
       if (bad != bad_.end()) return bad->second;
-      return FakeModel(name, version, counter_);
+      return FakeModel(request.model, request.version, counter_);
     };
-    options.on_event = [this](const WatcherEvent& event) {
-      events_.push_back(std::string(Name(event.kind)) + " " + event.model + "/" + std::to_string(event.version));
+    options.on_event = [this](const LifecycleEvent& event) {
+      const bool shown = event.kind != LifecycleEvent::Kind::kFound && event.kind != LifecycleEvent::Kind::kRetiring;
+      if (shown)
+        events_.push_back(std::string(Name(event.kind)) + " " + event.model + "/" + std::to_string(event.version));
       last_status_ = event.status;
     };
     options.now = [this] { return now_; };
@@ -44,7 +48,7 @@ class SnapshotWatcherTest : public ::testing::Test {
   }
 
   int64_t Live(const std::string& model = "m") const {
-    const ModelHandle live = registry_.Find(model, 0);
+    const ModelHandle live = registry_.Find(model);
     return live == nullptr ? 0 : live->version;
   }
 
@@ -217,18 +221,18 @@ TEST_F(SnapshotWatcherTest, TheOldVersionIsKeptUntilTheLastRequestIsDoneAndFreed
   Publish("1");
   SnapshotWatcher watcher(Options());
   watcher.Step();
-  ModelHandle pinned = registry_.Find("m", 0);
+  ModelHandle pinned = registry_.Find("m");
   Publish("2");
   watcher.Step();
   EXPECT_EQ(Live(), 2);
-  EXPECT_EQ(registry_.StatusOf("m")->retired_version, 1);
+  EXPECT_EQ(registry_.StatusOf("m")->retiring, std::vector<int64_t>{1});
   EXPECT_EQ(counter_.alive, 2);
   std::jthread([&pinned] { pinned.reset(); }).join();
   EXPECT_EQ(counter_.alive, 2) << "a request frees nothing";
   watcher.Step();
   EXPECT_EQ(counter_.alive, 1);
   EXPECT_EQ(counter_.freed_by_others, 0);
-  EXPECT_EQ(registry_.StatusOf("m")->retired_version, 0);
+  EXPECT_EQ(registry_.StatusOf("m")->retiring, std::vector<int64_t>{});
   EXPECT_EQ(Events().back(), "retired m/1");
 }
 
@@ -236,7 +240,7 @@ TEST_F(SnapshotWatcherTest, AtMostTwoVersionsAreInMemory) {
   Publish("1");
   SnapshotWatcher watcher(Options());
   watcher.Step();
-  ModelHandle pinned = registry_.Find("m", 0);
+  ModelHandle pinned = registry_.Find("m");
   Publish("2");
   watcher.Step();
   Publish("3");
@@ -256,7 +260,8 @@ TEST_F(SnapshotWatcherTest, ModelsAreIndependent) {
   Publish("8", "x", "b");
   bad_["a/1"] = absl::DataLossError("bad");
   SnapshotWatcher watcher(Options());
-  watcher.Step();
+  while (watcher.Step()) {
+  }
   EXPECT_EQ(Live("a"), 0);
   EXPECT_EQ(Live("b"), 8);
   EXPECT_EQ(registry_.StatusOf("a")->state(), ModelState::kRefused);
@@ -267,7 +272,7 @@ TEST_F(SnapshotWatcherTest, ALoaderThatThrowsOrReturnsNothingIsARefusal) {
   Publish("1");
   SnapshotWatcher::Options options = Options();
   int call = 0;
-  options.load = [&call](const std::string&, int64_t) -> absl::StatusOr<ModelHandle> {
+  options.load = [&call](const LoadRequest&) -> absl::StatusOr<ModelHandle> {
     if (++call == 1) throw std::bad_alloc();
     if (call == 2) throw std::runtime_error("odd");
     return ModelHandle();
@@ -313,16 +318,229 @@ TEST_F(SnapshotWatcherTest, ALinkInPlaceOfAVersionIsRefused) {
   EXPECT_EQ(Loads(), Strings{});
 }
 
-TEST_F(SnapshotWatcherTest, AVersionThatIsLiveAlreadyIsNotLoadedAgain) {
-  registry_.GetOrAdd("m").Swap(FakeModel("m", 4, counter_));
-  Publish("3");
-  Publish("4");
-  SnapshotWatcher watcher(Options());
-  watcher.Step();
+// --- Orders
+// -----------------------------------------------------------------------------------------------------------
+
+// Three versions with real manifests, one after the other; 3 is live, and 2 and 1 are kept.
+class OrderTest : public SnapshotWatcherTest {
+ protected:
+  void Publish(const std::string& version) {
+    const OwnedTensors tensors = SmallTensors();
+    SnapshotContents contents = SmallContents(tensors);
+    contents.spec.set_description("version " + version);
+    const absl::Status status = WriteSnapshot(root_ / "m", std::stoll(version), contents);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  SnapshotWatcher::Options Keeping(size_t keep) {
+    SnapshotWatcher::Options options = Options();
+    options.lifecycle.keep = keep;
+    return options;
+  }
+  void PublishThree(SnapshotWatcher& watcher) {
+    for (const char* version : {"1", "2", "3"}) {
+      Publish(version);
+      while (watcher.Step()) {
+      }
+    }
+    Loads();
+    Events();
+  }
+};
+
+TEST_F(OrderTest, RollbackToAKeptVersionNeedsNoLoadAndIsSeenAtOnce) {
+  SnapshotWatcher watcher(Keeping(2));
+  PublishThree(watcher);
+  EXPECT_EQ(registry_.StatusOf("m")->kept, (std::vector<int64_t>{1, 2}));
+  const ModelHandle before = registry_.Find("m", {.version = 2});
+  ASSERT_TRUE(watcher.Rollback("m", 0).ok());
+  EXPECT_EQ(registry_.Find("m"), before);
+  EXPECT_EQ(registry_.Find("m", {.version = 3}), nullptr);
+  EXPECT_EQ(registry_.StatusOf("m")->live_version, 2);
+  EXPECT_EQ(Events(), (Strings{"policy m/2", "live m/2"}));
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Events(), Strings{"retired m/3"}) << "quarantined, so it is not loaded again";
   EXPECT_EQ(Loads(), Strings{});
+  ASSERT_TRUE(watcher.Rollback("m", 0).ok());
+  EXPECT_EQ(Live(), 1);
+  ExpectError(watcher.Rollback("m", 0), absl::StatusCode::kFailedPrecondition, {"no version older than the live 1"});
+}
+
+TEST_F(OrderTest, ARequestKeepsTheRolledBackVersionUntilItIsDone) {
+  SnapshotWatcher watcher(Keeping(1));
+  PublishThree(watcher);
+  ModelHandle request = registry_.Find("m");
+  ASSERT_TRUE(watcher.Rollback("m", 0).ok());
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(request->version, 3);
+  EXPECT_EQ(registry_.StatusOf("m")->retiring, std::vector<int64_t>{3});
+  std::jthread([&request] { request.reset(); }).join();
+  EXPECT_TRUE(watcher.Step());
+  EXPECT_EQ(registry_.StatusOf("m")->retiring, std::vector<int64_t>{});
+  EXPECT_EQ(counter_.freed_by_others, 0);
+}
+
+TEST_F(OrderTest, LabelsArePinsForRequestsThatAskForThem) {
+  SnapshotWatcher watcher(Keeping(1));
+  PublishThree(watcher);
+  ASSERT_TRUE(watcher.SetLabel("m", "stable", 3).ok());
+  ASSERT_TRUE(watcher.SetLabel("m", "old", 1).ok());
+  Publish("4");
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Live(), 3) << "stable says so";
+  EXPECT_EQ(Loads(), Strings{"m/1"}) << "for the label; 4 has none";
+  EXPECT_EQ(registry_.Find("m", {.label = "old"})->version, 1);
+  ASSERT_TRUE(watcher.SetLabel("m", "canary", 4).ok());
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Live(), 3);
+  EXPECT_EQ(registry_.Find("m", {.label = "canary"})->version, 4);
+  ASSERT_TRUE(watcher.SetLabel("m", "stable", 4).ok());
+  EXPECT_EQ(Live(), 4) << "it was in memory";
+  ASSERT_TRUE(watcher.SetLabel("m", "old", 0).ok());
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(registry_.Find("m", {.label = "old"}), nullptr);
+  EXPECT_EQ(registry_.StatusOf("m")->kept, std::vector<int64_t>{3});
+  EXPECT_EQ(counter_.freed_by_others, 0);
+}
+
+TEST_F(OrderTest, UnloadFreesEverythingUntilLoad) {
+  SnapshotWatcher watcher(Keeping(1));
+  PublishThree(watcher);
+  ASSERT_TRUE(watcher.Unload("m", 2).ok());
+  ExpectError(watcher.Unload("m", 3), absl::StatusCode::kFailedPrecondition, {"is live, not kept"});
+  ASSERT_TRUE(watcher.Unload("m", 0).ok());
+  EXPECT_EQ(Live(), 0);
+  EXPECT_EQ(registry_.StatusOf("m")->state(), ModelState::kUnloaded);
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(counter_.alive, 0);
+  ASSERT_TRUE(watcher.Load("m").ok());
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Live(), 3);
+}
+
+TEST_F(OrderTest, WhatIsNotThereCannotBeOrdered) {
+  SnapshotWatcher watcher(Keeping(1));
+  PublishThree(watcher);
+  ExpectError(watcher.Pin("m", 7), absl::StatusCode::kNotFound, {"version: 7", "there: 3, 2, 1"});
+  ExpectError(watcher.Pin("../etc", 1), absl::StatusCode::kNotFound, {"\"../etc\" is not in the root"});
+  ExpectError(watcher.Pin("m", -1), absl::StatusCode::kInvalidArgument, {"version: -1"});
+  ExpectError(watcher.SetLabel("m", "Stable!", 1), absl::StatusCode::kInvalidArgument, {"label: \"Stable!\""});
+  EXPECT_EQ(Events(), Strings{});
+  EXPECT_EQ(Live(), 3);
+}
+
+TEST_F(OrderTest, KeptVersionsGoBeforeALoadIsRefusedForWantOfMemory) {
+  Publish("1");
+  const uint64_t size = ProjectedMemory(*ReadManifest(root_ / "m/1", {}));
+  std::filesystem::remove_all(root_ / "m/1");
+  uint64_t limit = UINT64_MAX;
+  SnapshotWatcher::Options options = Keeping(2);
+  options.memory = [&] { return MemoryBudget{.limit = limit, .used = size * static_cast<uint64_t>(counter_.alive)}; };
+  SnapshotWatcher watcher(std::move(options));
+  PublishThree(watcher);
+  limit = 7 * size / 2;  // room for three, and there are three
+  Publish("4");
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Events(), (Strings{"retired m/1", "loading m/4", "live m/4", "kept m/3"}));
+  EXPECT_EQ(counter_.alive, 3);
+  limit = 3 * size / 2;  // not even with the live one alone
   Publish("5");
-  watcher.Step();
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Events(), Strings{"refused m/5"});
+  ExpectError(
+      last_status_, absl::StatusCode::kResourceExhausted,
+      {"need " + std::to_string(size) + " bytes of memory, have 0 (limit ", "used " + std::to_string(3 * size)});
+  EXPECT_EQ(Live(), 4);
+  EXPECT_EQ(counter_.alive, 3) << "dropping the kept ones would not have been enough";
+  limit = UINT64_MAX;
+  now_ += 5s;
+  while (watcher.Step()) {
+  }
   EXPECT_EQ(Live(), 5);
+}
+
+TEST_F(OrderTest, PolicySurvivesARestart) {
+  TempDirectory state;
+  {
+    const auto store = PolicyStore::Open(state.path());
+    ASSERT_TRUE(store.ok()) << store.status();
+    SnapshotWatcher::Options options = Keeping(1);
+    options.store = store->get();
+    SnapshotWatcher watcher(std::move(options));
+    PublishThree(watcher);
+    ASSERT_TRUE(watcher.Rollback("m", 0).ok());
+    while (watcher.Step()) {
+    }
+  }
+  registry_.GetOrAdd("m").Publish({});
+  const auto store = PolicyStore::Open(state.path());
+  ASSERT_TRUE(store.ok()) << store.status();
+  SnapshotWatcher::Options options = Keeping(1);
+  options.store = store->get();
+  std::vector<absl::Status> problems;
+  options.policies = *(*store)->Load(problems);
+  EXPECT_EQ(options.policies.at("m").last_good, 2);
+  Loads();
+  SnapshotWatcher watcher(std::move(options));
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Loads(), Strings{"m/2"}) << "the last good one, and 3 is quarantined";
+  ASSERT_TRUE(watcher.Unpin("m").ok());
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(Live(), 3) << "unpin lifts the quarantine";
+}
+
+// A load in a thread of its own is given up as soon as nobody wants it.
+TEST_F(OrderTest, AnOrderGivesUpALoadThatNobodyWantsAnyMore) {
+  SnapshotWatcher::Options options = Keeping(1);
+  std::atomic<bool> loading = false;
+  options.load = [&](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
+    if (request.version < 4) return FakeModel(request.model, request.version, counter_);
+    loading = true;
+    for (;;) {
+      if (absl::Status status = request.control->Advance(1); !status.ok()) return status;
+      std::this_thread::sleep_for(1ms);
+    }
+  };
+  SnapshotWatcher watcher(std::move(options));
+  PublishThree(watcher);
+  Publish("4");
+  std::jthread loader([&] { watcher.Step(); });
+  while (!loading) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(registry_.StatusOf("m")->loading_version, 4);
+  ASSERT_TRUE(watcher.Pin("m", 2).ok());
+  EXPECT_EQ(Live(), 2) << "at once, in the middle of a load";
+  loader.join();
+  EXPECT_EQ(registry_.StatusOf("m")->loading_version, 0);
+  EXPECT_EQ(registry_.StatusOf("m")->refused_version, 0);
+}
+
+TEST_F(OrderTest, StopGivesUpALoad) {
+  SnapshotWatcher::Options options = Keeping(1);
+  options.poll_interval = 1h;
+  std::atomic<bool> loading = false;
+  options.load = [&](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
+    loading = true;
+    for (;;) {
+      if (absl::Status status = request.control->Advance(1); !status.ok()) return status;
+      std::this_thread::sleep_for(1ms);
+    }
+  };
+  Publish("1");
+  SnapshotWatcher watcher(std::move(options));
+  watcher.Start();
+  while (!loading) std::this_thread::sleep_for(1ms);
+  watcher.Stop();
+  EXPECT_EQ(Live(), 0);
 }
 
 // The thread of Start(), requests beside it: every request finds a model, versions only go up, and no request frees
@@ -332,13 +550,13 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
   options.poll_interval = 1ms;
   options.now = std::chrono::steady_clock::now;
   std::atomic<int64_t> live = 0;
-  options.on_event = [&](const WatcherEvent& event) {
-    if (event.kind == WatcherEvent::Kind::kLive) live = event.version;
+  options.on_event = [&](const LifecycleEvent& event) {
+    if (event.kind == LifecycleEvent::Kind::kLive) live = event.version;
   };
-  options.load = [this](const std::string& name, int64_t version) -> absl::StatusOr<ModelHandle> {
+  options.load = [this](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
     counter_.freeing_thread = std::this_thread::get_id();
-    if (version % 5 == 0) return absl::DataLossError("every fifth is bad");
-    return FakeModel(name, version, counter_);
+    if (request.version % 5 == 0) return absl::DataLossError("every fifth is bad");
+    return FakeModel(request.model, request.version, counter_);
   };
   Publish("1");
   SnapshotWatcher watcher(std::move(options));
@@ -356,7 +574,7 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
   for (int r = 0; r < 2; ++r) {
     requests.emplace_back([&] {
       for (int64_t last = 1; !stop; ++served) {
-        const ModelHandle model = registry_.Find("m", 0);
+        const ModelHandle model = registry_.Find("m");
         if (model == nullptr || model->version < last || model->version % 5 == 0) {
           ++wrong;
           continue;

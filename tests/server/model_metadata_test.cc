@@ -80,7 +80,11 @@ TEST_F(ModelMetadataTest, WithoutANameTheModelsAreListed) {
 }
 
 TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
-  models_.GetOrAdd("shop").SetRefused(5, absl::DataLossError("weights.safetensors: chunk 0 differs"));
+  ModelStatus refused;
+  refused.name = "shop";
+  refused.refused_version = 5;
+  refused.refused = absl::DataLossError("weights.safetensors: chunk 0 differs");
+  models_.GetOrAdd("shop").SetStatus(refused);
   const absl::Status status = Answer("shop");
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("version 5 was refused: weights.safetensors: chunk 0 differs"));
@@ -91,8 +95,11 @@ TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
 TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
   ModelHolder& shop = models_.GetOrAdd("shop");
   shop.Swap(shop_);
-  shop.SetRefused(5, absl::DataLossError("weights.safetensors: chunk 0 differs"));
-  shop.SetLoading(6);
+  ModelStatus behind = shop.Status();
+  behind.refused_version = 5;
+  behind.refused = absl::DataLossError("weights.safetensors: chunk 0 differs");
+  behind.loading_version = 6;
+  shop.SetStatus(behind);
   ASSERT_TRUE(Answer("shop").ok());
   ASSERT_EQ(response_.statuses_size(), 1);
   const v1::ModelStatus& status = response_.statuses(0);

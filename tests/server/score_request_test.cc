@@ -103,10 +103,15 @@ TEST_F(ShopTest, UnknownModelAndVersionSayWhatThereIs) {
             absl::NotFoundError("model: \"ship\\n\" is not served; served: shop"));
   EXPECT_EQ(PinModel(models_, "shop", 2).status(),
             absl::NotFoundError("version: 2 of model \"shop\" is not served; live: 3"));
-  models_.GetOrAdd("bad").SetRefused(5, absl::DataLossError("weights.safetensors: cut"));
+  ModelStatus bad;
+  bad.name = "bad";
+  bad.refused_version = 5;
+  bad.refused = absl::DataLossError("weights.safetensors: cut");
+  models_.GetOrAdd("bad").SetStatus(bad);
   EXPECT_EQ(PinModel(models_, "bad", 0).status(),
             absl::NotFoundError("model: \"bad\" is not live: version 5 was refused: weights.safetensors: cut"));
-  models_.GetOrAdd("bad").SetLoading(6);
+  bad.loading_version = 6;
+  models_.GetOrAdd("bad").SetStatus(bad);
   EXPECT_EQ(PinModel(models_, "bad", 0).status(),
             absl::NotFoundError("model: \"bad\" is not live: version 6 is loading"));
   EXPECT_EQ(PinModel(models_, "shop", -1).status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,0 +1,89 @@
+#include "model_loader/root_scanner.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "model_loader/manifest.h"
+#include "model_loader/snapshot.h"
+
+namespace din {
+namespace {
+
+// "12"; not "012", "+12" or "0".
+std::optional<int64_t> ParseVersion(std::string_view name) {
+  int64_t version = 0;
+  const char* const end = name.data() + name.size();
+  if (name.empty() || name.front() < '1' || name.front() > '9') return std::nullopt;
+  const auto [stop, error] = std::from_chars(name.data(), end, version);
+  return error == std::errc() && stop == end ? std::optional(version) : std::nullopt;
+}
+
+// Changes when somebody republishes the version, or when a copy that came without a rename goes on.
+struct Look {
+  bool complete = false;  // there is a manifest
+  std::string stamp;
+};
+
+absl::StatusOr<Look> LookAt(const Directory& model, int64_t version) {
+  DIN_ASSIGN_OR_RETURN(const Directory directory, model.OpenDirectory(absl::StrCat(version)));
+  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> names, directory.List());
+  Look look;
+  for (const std::string& name : names) {
+    DIN_ASSIGN_OR_RETURN(const FileStamp file, directory.StampOf(name));
+    absl::StrAppend(&look.stamp, name, " ", file.inode, " ", file.size, " ", file.modified_ns, "\n");
+    look.complete |= name == kManifestName;
+  }
+  return look;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RootScanner::Model>> RootScanner::Scan() {
+  DIN_ASSIGN_OR_RETURN(const Directory root, Directory::Open(root_ + "/."));  // "/.": the root may be a link
+  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> names, root.List());
+  std::vector<Model> models;
+  for (const std::string& name : names) {
+    if (name.front() != '.') models.push_back({name, ScanModel(root, name)});
+  }
+  return models;
+}
+
+absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory& root, const std::string& name) {
+  DIN_ASSIGN_OR_RETURN(const Directory directory, root.OpenDirectory(name));
+  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> entries, directory.List());
+  std::vector<FoundVersion> versions;
+  std::map<int64_t, Peeked> peeked;
+  for (const std::string& entry : entries) {
+    const std::optional<int64_t> version = ParseVersion(entry);
+    if (!version) continue;
+    const absl::StatusOr<Look> look = LookAt(directory, *version);
+    if (absl::IsNotFound(look.status())) continue;  // it went away under our eyes
+    if (!look.ok()) {
+      versions.push_back({.version = *version, .stamp = look.status().ToString(), .status = look.status()});
+    } else if (look->complete) {
+      const Peeked& seen = peeked[*version] = Peek(name, *version, look->stamp);
+      versions.push_back({.version = *version, .stamp = seen.stamp, .digest = seen.digest, .bytes = seen.bytes});
+    }
+  }
+  peeked_[name] = std::move(peeked);
+  std::sort(versions.begin(), versions.end(),
+            [](const FoundVersion& a, const FoundVersion& b) { return a.version < b.version; });
+  return versions;
+}
+
+// A manifest is read again only when a file has changed.
+RootScanner::Peeked RootScanner::Peek(const std::string& model, int64_t version, const std::string& stamp) const {
+  if (const auto of_model = peeked_.find(model); of_model != peeked_.end()) {
+    const auto before = of_model->second.find(version);
+    if (before != of_model->second.end() && before->second.stamp == stamp) return before->second;
+  }
+  const absl::StatusOr<Manifest> manifest = ReadManifest(absl::StrCat(root_, "/", model, "/", version), {});
+  if (!manifest.ok()) return {.stamp = stamp};  // the load will say what is wrong with it
+  return {.stamp = stamp, .digest = manifest->digest, .bytes = ProjectedMemory(*manifest)};
+}
+
+}  // namespace din

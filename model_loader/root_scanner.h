@@ -1,0 +1,44 @@
+// What is in the model root right now.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model_loader/file.h"
+#include "model_loader/lifecycle.h"
+
+namespace din {
+
+// Lists <root>/<model>/<version>/. A version counts as soon as it has a manifest; whether the rest is what the manifest
+// says is for the load to find out. One thread.
+class RootScanner {
+ public:
+  explicit RootScanner(std::string root) : root_(std::move(root)) {}
+
+  struct Model {
+    std::string name;
+    // Complete versions, ascending; an error when the directory cannot be listed.
+    absl::StatusOr<std::vector<FoundVersion>> versions;
+  };
+  // Every entry of the root that does not begin with a dot, ascending by name.
+  absl::StatusOr<std::vector<Model>> Scan();
+
+ private:
+  // What a manifest said when its version's files bore this stamp.
+  struct Peeked {
+    std::string stamp;
+    std::string digest;
+    uint64_t bytes = 0;
+  };
+
+  absl::StatusOr<std::vector<FoundVersion>> ScanModel(const Directory& root, const std::string& name);
+  Peeked Peek(const std::string& model, int64_t version, const std::string& stamp) const;
+
+  const std::string root_;
+  std::map<std::string, std::map<int64_t, Peeked>> peeked_;  // by model and version
+};
+
+}  // namespace din

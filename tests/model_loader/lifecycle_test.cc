@@ -1,0 +1,199 @@
+// The policy as tables: what is on disk, in memory and decided, and what follows from it.
+#include "model_loader/lifecycle.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace din {
+namespace {
+
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+FoundVersion OnDisk(int64_t version, uint64_t bytes = 10) {
+  return {.version = version, .stamp = "s", .digest = absl::StrCat("digest", version), .bytes = bytes};
+}
+
+// Loads succeed unless their version is in `bad`.
+class Lives {
+ public:
+  explicit Lives(const Lifecycle::Options& options = {}) : lifecycle(options) {}
+
+  void Find(const std::vector<int64_t>& versions) {
+    std::vector<FoundVersion> found;
+    for (const int64_t version : versions) found.push_back(OnDisk(version));
+    lifecycle.Found("m", found);
+  }
+  // The next load, carried out; 0 when there is none.
+  int64_t LoadOne(const MemoryBudget& memory = {}) {
+    for (const int64_t version : Model().In(VersionState::kRetiring)) lifecycle.Freed("m", version);
+    const auto order = lifecycle.NextLoad(now, memory);
+    if (!order) return 0;
+    const auto why = bad.find(order->version);
+    if (why != bad.end())
+      lifecycle.Failed("m", order->version, why->second, now);
+    else
+      lifecycle.Loaded("m", order->version, absl::StrCat("digest", order->version), order->bytes);
+    return order->version;
+  }
+  std::vector<int64_t> LoadAll() {
+    std::vector<int64_t> loaded;
+    while (const int64_t version = LoadOne()) loaded.push_back(version);
+    return loaded;
+  }
+  const Lifecycle::Model& Model() const { return lifecycle.models().at("m"); }
+  std::vector<int64_t> Kept() const { return Model().In(VersionState::kKept); }
+
+  using Versions = std::vector<int64_t>;
+  Lifecycle lifecycle;
+  std::map<int64_t, absl::Status> bad;
+  Lifecycle::Time now{};
+};
+using Versions = Lives::Versions;
+
+TEST(LifecycleTest, WhatGoesLive) {
+  struct Row {
+    const char* name;
+    ModelPolicy policy;
+    Versions found;
+    std::vector<int64_t> bad;
+    Versions loads;
+    int64_t live;
+  };
+  const std::vector<Row> rows = {
+      {"nothing there", {}, {}, {}, {}, 0},
+      {"the newest", {}, {1, 3, 2}, {}, {3}, 3},
+      {"the next one below a bad one", {}, {1, 2, 3}, {3}, {3, 2}, 2},
+      {"nothing when all are bad", {}, {1, 2}, {1, 2}, {2, 1}, 0},
+      {"the pinned one", {.pinned = 2}, {1, 2, 3}, {}, {2}, 2},
+      {"nothing else than the pinned one", {.pinned = 2}, {1, 3}, {}, {}, 0},
+      {"nothing else even when it is bad", {.pinned = 2}, {1, 2, 3}, {2}, {2}, 0},
+      {"the stable one", {.labels = {{"stable", 1}}}, {1, 2}, {}, {1}, 1},
+      {"a pin before stable", {.pinned = 2, .labels = {{"stable", 1}}}, {1, 2, 3}, {}, {2, 1}, 2},
+      {"labels beside it", {.labels = {{"stable", 1}, {"canary", 2}}}, {1, 2, 3}, {}, {1, 2}, 1},
+      {"not the quarantined one", {.quarantine = {{"digest3", 3}}}, {1, 2, 3}, {}, {2}, 2},
+      {"the last good one first", {.last_good = 1, .last_good_digest = "digest1"}, {1, 2, 3}, {3}, {1, 3, 2}, 2},
+      {"not what only has its number", {.last_good = 1, .last_good_digest = "other"}, {1, 2}, {}, {2}, 2},
+      {"nothing when unloaded", {.unloaded = true}, {1, 2}, {}, {}, 0},
+  };
+  for (const Row& row : rows) {
+    Lives lives;
+    lives.lifecycle.Restore("m", row.policy);
+    for (const int64_t version : row.bad) lives.bad[version] = absl::DataLossError("bad");
+    lives.Find(row.found);
+    EXPECT_EQ(lives.LoadAll(), row.loads) << row.name;
+    EXPECT_EQ(lives.Model().live, row.live) << row.name;
+  }
+}
+
+TEST(LifecycleTest, RetriesAreBoundedAndBeginAnewWhenTheFilesChange) {
+  Lives lives({.most_attempts = 3});
+  lives.bad[1] = absl::UnavailableError("EIO");
+  lives.Find({1});
+  int attempts = 0;
+  for (int i = 0; i < 100; ++i, lives.now += 300s) attempts += lives.LoadOne() == 1;
+  EXPECT_EQ(attempts, 3);
+  lives.lifecycle.Found("m", {{.version = 1, .stamp = "other", .digest = "d", .bytes = 1}});
+  EXPECT_EQ(lives.LoadOne(), 1);
+  EXPECT_EQ(lives.LoadOne(), 0);
+  ASSERT_TRUE(lives.lifecycle.Load("m").ok());
+  EXPECT_EQ(lives.LoadOne(), 1) << "an operator may ask for another try";
+}
+
+TEST(LifecycleTest, ARollbackQuarantinesUntilSomethingNewerComes) {
+  Lives lives;
+  for (const Versions& found : {Versions{1}, Versions{1, 2}, Versions{1, 2, 3}}) {
+    lives.Find(found);
+    lives.LoadAll();
+  }
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  EXPECT_EQ(lives.Model().live, 2);
+  EXPECT_EQ(lives.LoadAll(), Versions{});
+  EXPECT_TRUE(lives.Model().policy.quarantine.contains("digest3"));
+  lives.Find({1, 2, 3, 4});
+  EXPECT_EQ(lives.LoadAll(), Versions{4});
+  EXPECT_TRUE(lives.Model().policy.quarantine.empty());
+  EXPECT_EQ(lives.Model().live, 4);
+}
+
+TEST(LifecycleTest, ARollbackToWhatIsNotInMemoryLoadsItWhileTheLiveOneServes) {
+  Lives lives({.keep = 0});
+  lives.Find({1, 2, 3});
+  lives.LoadAll();
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 1).ok());
+  EXPECT_EQ(lives.Model().live, 3);
+  EXPECT_EQ(lives.LoadAll(), Versions{1}) << "2 lies between and is quarantined, too";
+  EXPECT_EQ(lives.Model().live, 1);
+}
+
+TEST(LifecycleTest, PinAndLabelMoveAlongWithARollback) {
+  Lives lives;
+  lives.Find({1, 2});
+  lives.lifecycle.Restore("m", {.pinned = 2, .labels = {{"stable", 2}, {"x", 2}}});
+  lives.LoadAll();
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  EXPECT_EQ(lives.LoadAll(), Versions{1});
+  EXPECT_EQ(lives.Model().policy.pinned, 1);
+  EXPECT_EQ(lives.Model().policy.labels, (std::map<std::string, int64_t>{{"stable", 1}, {"x", 2}}));
+  EXPECT_EQ(lives.Kept(), Versions{2}) << "x points to it";
+}
+
+TEST(LifecycleTest, UnpinGoesToTheNewestAtOnceWhereItIsInMemory) {
+  Lives lives;
+  lives.Find({1});
+  lives.LoadAll();
+  lives.Find({1, 2});
+  lives.LoadAll();
+  ASSERT_TRUE(lives.lifecycle.Pin("m", 1).ok());
+  EXPECT_EQ(lives.Model().live, 1);
+  EXPECT_EQ(lives.Kept(), Versions{2});
+  ASSERT_TRUE(lives.lifecycle.Unpin("m").ok());
+  EXPECT_EQ(lives.Model().live, 2);
+}
+
+TEST(LifecycleTest, NothingIsLoadedBesideARetiringVersion) {
+  Lives lives({.keep = 0});
+  lives.Find({1});
+  lives.LoadAll();
+  lives.Find({1, 2});
+  ASSERT_EQ(lives.LoadOne(), 2);
+  lives.Find({1, 2, 3});
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {}).has_value());
+  lives.lifecycle.Freed("m", 1);
+  EXPECT_TRUE(lives.lifecycle.NextLoad(lives.now, {}).has_value());
+}
+
+TEST(LifecycleTest, KeptVersionsOfOtherModelsMakeRoomToo) {
+  Lives lives;
+  lives.Find({1});
+  lives.LoadAll();
+  lives.Find({1, 2});
+  lives.LoadAll();
+  lives.lifecycle.Found("new", {OnDisk(1, 15)});
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {.limit = 30, .used = 20}).has_value());
+  EXPECT_EQ(lives.Model().In(VersionState::kRetiring), Versions{1});
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {.limit = 30, .used = 20}).has_value()) << "it is not free yet";
+  lives.lifecycle.Freed("m", 1);
+  const auto order = lives.lifecycle.NextLoad(lives.now, {.limit = 30, .used = 10});
+  ASSERT_TRUE(order.has_value());
+  EXPECT_EQ(order->model, "new");
+}
+
+TEST(LifecycleTest, OrdersThatMakeNoSenseSayWhy) {
+  Lives lives;
+  lives.Find({1, 2});
+  EXPECT_THAT(std::string(lives.lifecycle.Rollback("m", 0).message()), HasSubstr("nothing is live"));
+  lives.LoadAll();
+  EXPECT_THAT(std::string(lives.lifecycle.Rollback("m", 2).message()), HasSubstr("2 is not older than the live 2"));
+  EXPECT_THAT(std::string(lives.lifecycle.SetLabel("m", "x", 0).message()), HasSubstr("has no \"x\""));
+  for (char c = 'a'; c < 'a' + 8; ++c) ASSERT_TRUE(lives.lifecycle.SetLabel("m", std::string(1, c), 2).ok());
+  EXPECT_EQ(lives.lifecycle.SetLabel("m", "z", 2).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(lives.lifecycle.Load("n").code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace din
