@@ -91,33 +91,29 @@ class CaseTest(ExportTest):
         self.assertFalse((self.dir / "out" / "golden.jsonl").exists())
 
 
-class TruncationTest(ExportTest):
-    """A request with more behaviours than are kept equals its twin that was cut by hand, for both sides."""
-
-    def twins(self, name: str, side: str) -> None:
-        case = self.copy_case(name, f"{name}-{side}")
+class TruncationBase(ExportTest):
+    def export_cut(self, name: str, side: str, out: str) -> int:
+        """Exports a case that keeps half of its longest history. Its golden requests are the case's own, with the scores
+        that the exporter gives to their twins; returns how many behaviours are kept."""
+        case = self.copy_case(name, f"case-{name}-{side}")
         config, inputs = load(case / "config.json"), load(case / "inputs.json")
-        longest = key_lists(config, inputs["requests"])
-        keep = max(1, longest // DOUBLING)
+        keep = max(1, key_lists(config, inputs["requests"]) // DOUBLING)
         config["truncation"] = {"side": side, "max_len": keep}
         (case / "config.json").write_text(json.dumps(config))
-        # The twins have no scores of the framework's: the long request must give what the short one gives.
-        (case / "inputs.json").write_text(json.dumps(inputs))
+        twins = [
+            {**r, "sequences": {k: cut(v, keep, side) for k, v in r["sequences"].items()}} for r in inputs["requests"]
+        ]
         scores = {}
-        for twin in ("long", "cut"):
-            requests = [dict(r) for r in inputs["requests"]]
-            for r in requests:
-                r["sequences"] = {k: cut(v, keep, side) if twin == "cut" else v for k, v in r["sequences"].items()}
+        for which, requests in (("cut", twins), ("long", inputs["requests"])):
             (case / "inputs.json").write_text(json.dumps({**inputs, "requests": requests}))
-            scores[twin] = self.scores(case, f"{name}-{side}-{twin}")
+            scores[which] = self.scores(case)
         self.assertEqual(scores["long"], scores["cut"])
-        # And dinctl, too: the long requests with the cut requests' scores.
-        (case / "inputs.json").write_text(json.dumps(inputs))
         expected = [{"id": r["id"], "scores": s} for r, s in zip(inputs["requests"], scores["cut"], strict=True)]
         (case / "expected.json").write_text(json.dumps({"requests": expected}))
-        self.assert_exported(self.export_case(case, f"out-{name}-{side}"))
+        self.assert_exported(self.export_case(case, out))
+        return keep
 
-    def scores(self, case: Any, out: str) -> list[list[float]]:
+    def scores(self, case: Any) -> list[list[float]]:
         from din_export import frameworks
         from din_export.cli import convert
         from din_export.description import Description
@@ -131,11 +127,15 @@ class TruncationTest(ExportTest):
         evaluator = Evaluator(c.model.finished(), c.model.tensors)
         return [evaluator.scores(g).tolist() for g in golden_cases(c.model.finished(), inputs, str(case))]
 
+
+class TruncationTest(TruncationBase):
+    """A request with more behaviours than are kept equals its twin that was cut by hand, for both sides."""
+
     def test_twins_of_every_case(self) -> None:
         for name in case_names():
             for side in ("pre", "post"):
                 with self.subTest(case=name, side=side):
-                    self.twins(name, side)
+                    self.export_cut(name, side, f"out-{name}-{side}")
 
 
 def cut(values: list[Any], keep: int, side: str) -> list[Any]:
