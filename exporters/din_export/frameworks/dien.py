@@ -21,10 +21,16 @@ from .zhougr1993 import dense_stack
 NAME = "dien"
 REPO = "mouna99/dien"
 ALIASES = ("dien", "mouna99/dien", "Model_DIN")
-HARMLESS: set[str] = {"HIDDEN_SIZE", "ATTENTION_SIZE", "use_negsampling", "maxlen", "batch_size", "note"}
+HARMLESS: set[str] = {"HIDDEN_SIZE", "ATTENTION_SIZE", "use_negsampling", "batch_size", "note"}
 
 EPS = 1e-9
 TABLES = {"uid": "uid_embedding", "mid": "mid_embedding", "cat": "cat_embedding"}
+# Spellings of frozen statistics, beside frozen_statistics.<layer>.{mean,var}: members of the description, and the
+# endings of <layer>/mean, <layer>/var; std is the standard deviation that the graph divides by.
+FROZEN = ("frozen_statistics", "frozen_stats", "frozen", "batch_statistics", "dice_statistics", "statistics")
+MEAN = ("mean", "moving_mean", "running_mean", "frozen_mean", "batch_mean")
+VAR = ("var", "variance", "moving_variance", "running_var", "frozen_var", "frozen_variance", "batch_var")
+STD = ("std", "frozen_std", "batch_std")
 # Scope -> what the network reads there, and its name in the reader.
 FEATURES = {"USER": ("uid",), "CANDIDATE": ("mid", "cat"), "SEQUENCE": ("mid_his", "cat_his")}
 
@@ -37,7 +43,11 @@ class Dien:
     def __init__(self, c: Conversion, needs_bn: bool) -> None:
         self.c, self.d, self.model = c, c.description, c.model
         self.needs_bn = needs_bn
-        self.frozen: dict[str, Any] = c.description.get("frozen_statistics", dict, {})
+        self.frozen: dict[str, Any] = {}
+        for member in FROZEN:
+            for place in (c.description.data, c.description.hyperparameters):
+                if member in place:
+                    self.frozen.update(check_kind(member, place[member], dict))
         self.reader = LayerReader(c.checkpoint, c.model, TENSORFLOW)
         gru = next((n for n in c.checkpoint.tensors if "gru" in n.lower() or "rnn" in n.lower()), None)
         if gru is not None:
@@ -46,6 +56,7 @@ class Dien:
                 "run them"
             )
         self.has_dice = any("alphadice_" in n for n in c.checkpoint.tensors)
+        self.d.require_padding_behind()
         self.check_frozen()
 
     def check_frozen(self) -> None:
@@ -66,15 +77,17 @@ class Dien:
         )
 
     def has_statistics(self, name: str) -> bool:
-        return name in self.frozen or f"{name}/moving_mean" in self.c.checkpoint
+        return name in self.frozen or any(f"{name}/{m}" in self.c.checkpoint for m in MEAN)
 
     def run(self) -> None:
         self.dim = self.d.hyper("EMBEDDING_DIM", int, 18)
         self.declare()
         q = [self.model.embed(self.names["mid"], "mid"), self.model.embed(self.names["cat"], "cat")]
         keys = [self.model.embed(self.names["mid_his"], "mid"), self.model.embed(self.names["cat_his"], "cat")]
-        # No limit in the graph; the reader keeps the last ones when it has one.
-        self.c.sequence("hist", UNLIMITED, "KEEP_LAST", fixed=False)
+        padded = check_kind("frozen_statistics.padded_length", self.frozen.get("padded_length", 0), int)
+        # No limit in the graph; the reader keeps the last ones when it has one, and no history is longer than the batch.
+        length = self.d.hyper("maxlen", (int, type(None)), None) or padded or UNLIMITED
+        self.c.sequence("hist", min(length, padded or length), "KEEP_LAST", fixed=padded > 0)
         units = self.d.units("att_units", [80, 40, 1])[:-1]
         layers = dense_stack(
             self.reader,
@@ -87,7 +100,6 @@ class Dien:
             "net sizes 80-40-1",
         )
         attention = self.model.attention("att", "hist", q, keys, layers=layers, normalise="NORMALISE_SOFTMAX")
-        padded = check_kind("frozen_statistics.padded_length", self.frozen.get("padded_length", 0), int)
         total = self.model.sequence_pool("hist_sum", "hist", self.summed(padded) if padded else keys, "SUM")
         user = self.model.embed(self.names["uid"], "uid")
         products = [term(part(total, i * self.dim, (i + 1) * self.dim), v) for i, v in enumerate(q)]
@@ -176,27 +188,37 @@ class Dien:
         return weight, bias
 
     def statistics(self, name: str, units: int, place: str) -> tuple[np.ndarray, np.ndarray]:
-        """From the description where it froze them, else from the checkpoint."""
-        if name not in self.frozen:
-            return (
-                self.reader.vector(f"{name}/moving_mean", units, place, "the layer's units"),
-                self.reader.vector(f"{name}/moving_variance", units, place, "the layer's units"),
+        """Mean and variance, from the description where it froze them, else from the checkpoint."""
+        given = check_kind(f"frozen_statistics.{name}", self.frozen.get(name, {}), dict)
+        if given:
+            pattern = "|".join(MEAN + VAR + STD)
+            self.c.checkpoint.ignore_matching(
+                rf"^{name}/({pattern})$", "frozen_statistics in the description replace it"
             )
-        given = check_kind(f"frozen_statistics.{name}", self.frozen[name], dict)
-        self.c.checkpoint.ignore_matching(
-            rf"^{name}/moving_(mean|variance)$", "frozen_statistics in the description replace it"
-        )
-        out = []
-        for key in ("mean", "var"):
-            values = np.asarray(check_kind(f"frozen_statistics.{name}.{key}", given.get(key), list), np.float64)
-            if values.shape != (units,) or not np.isfinite(values).all() or (key == "var" and (values < 0).any()):
-                raise ExportError(
-                    f"description: frozen_statistics.{name}.{key}: expected {units} finite numbers"
-                    f"{', not negative' if key == 'var' else ''}"
-                )
-            out.append(values)
-            self.c.checkpoint.mappings.append(Mapping(f"frozen_statistics.{name}.{key}", [units], place, "description"))
-        return out[0], out[1]
+
+        def find(spellings: tuple[str, ...], what: str) -> np.ndarray | None:
+            if given:
+                key = next((k for k in spellings if k in given), None)
+                return None if key is None else self.given(f"{name}.{key}", given[key], units, place)
+            source = next((k for k in spellings if f"{name}/{k}" in self.c.checkpoint), None)
+            return None if source is None else self.reader.vector(f"{name}/{source}", units, place, what)
+
+        mean, var, std = (find(k, "the layer's units") for k in (MEAN, VAR, STD))
+        if var is None and std is not None:
+            var = std**2 - EPS  # their std has the epsilon under its root
+        for part, values in (("mean", mean), ("var", var)):
+            if values is None:
+                raise ExportError(f"description: frozen_statistics.{name}.{part}: missing, expected {units} numbers")
+        if (var < -EPS).any():
+            raise ExportError(f"description: frozen_statistics.{name}.var: {var.min()}; a variance is not negative")
+        return mean, np.maximum(var, 0)
+
+    def given(self, name: str, value: Any, units: int, place: str) -> np.ndarray:
+        values = np.asarray(check_kind(f"frozen_statistics.{name}", value, list), np.float64)
+        if values.shape != (units,) or not np.isfinite(values).all():
+            raise ExportError(f"description: frozen_statistics.{name}: expected {units} finite numbers")
+        self.c.checkpoint.mappings.append(Mapping(f"frozen_statistics.{name}", [units], place, "description"))
+        return values
 
     def activation(self, i: int, units: int, at: str) -> dict[str, Any]:
         if not self.has_dice:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checkpoint import Checkpoint
 from ..conversion import Conversion, check_integers
 from ..errors import ExportError
 from ..layers import KERAS_BN_EPS, SIGMOID, TENSORFLOW, Activation, LayerReader, LayerSource, dice
@@ -22,6 +23,7 @@ DICE = dice("RUNNING", KERAS_BN_EPS, slope=True)
 
 def convert(c: Conversion) -> None:
     d, model = c.description, c.model
+    d.require_padding_behind()
     hidden = d.hyper("hidden_units", int, 128)
     item_dim, cate_dim = d.hyper("item_emb_dim", int, hidden // 2), d.hyper("cate_emb_dim", int, hidden // 2)
     if item_dim + cate_dim != hidden:
@@ -63,7 +65,7 @@ def convert(c: Conversion) -> None:
         term(part(attention, item_dim, hidden), query[1]),
     ]
     units = score_units(c, "mlp_units")
-    acts = [DICE if f"alphadice_{i + 1}" in c.checkpoint else SIGMOID for i in range(len(units))]
+    acts = [DICE if dice_variable(c.checkpoint, "alpha", i + 1) in c.checkpoint else SIGMOID for i in range(len(units))]
     network = {"input": terms, "in_bn": reader.batch_norm("b1", 3 * hidden, "tower.in_bn", "the tower's input")}
     network["layers"] = dense_stack(reader, "f{}", units, acts, 3 * hidden, "tower", "head", "mlp_units")
     model.spec["tower"] = {
@@ -132,6 +134,12 @@ def features(c: Conversion, item: str, history: str) -> None:
         )
 
 
+def dice_variable(checkpoint: Checkpoint, name: str, i: int) -> str:
+    """alphadice_1 at the top, as their Dice makes it, or in the scope of its BatchNorm."""
+    scoped = f"dice_{i}/{name}dice_{i}"
+    return scoped if scoped in checkpoint else f"{name}dice_{i}"
+
+
 def dense_stack(
     reader: LayerReader, name: str, units: list[int], acts: list[Activation], n_in: int, place: str, out: str, why: str
 ) -> list[dict[str, Any]]:
@@ -143,8 +151,8 @@ def dense_stack(
         layers.append(reader.layer(source, n_in, act, f"{place}.l{i}", why))
         if act.kind == "DICE":
             at = f"dice_{i + 1}"
-            reader.alpha(f"alpha{at}", n_out, f"{place}.l{i}.act.alpha", why)
-            reader.alpha(f"beta{at}", n_out, f"{place}.l{i}.act.slope", why)
+            reader.alpha(dice_variable(reader.checkpoint, "alpha", i + 1), n_out, f"{place}.l{i}.act.alpha", why)
+            reader.alpha(dice_variable(reader.checkpoint, "beta", i + 1), n_out, f"{place}.l{i}.act.slope", why)
             reader.statistics(at, n_out, f"{place}.l{i}.act", why, False)
         n_in = n_out
     scope = name.format(len(units) + 1)
