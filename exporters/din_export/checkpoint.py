@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .errors import ExportError
 from .tensors import FLOATS, Tensor, as_float32, equal
 
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, a module that holds the model
+
 
 @dataclass
 class Mapping:
@@ -22,7 +24,7 @@ class Mapping:
 class Checkpoint:
     def __init__(self, tensors: dict[str, Tensor], path: str) -> None:
         self.path = path
-        self.tensors = _normalised(tensors)
+        self.wrapper, self.tensors = _normalised(tensors)
         self.mappings: list[Mapping] = []
         self._seen: set[str] = set()
 
@@ -37,23 +39,24 @@ class Checkpoint:
 
     def take(self, name: str, shape: tuple[int, ...], place: str, why: str, note: str = "") -> Tensor:
         """The tensor; it has floats of this shape. `why` says where the expectation comes from."""
+        own = self.wrapper + name  # as the file has it
         if name not in self.tensors:
             near = difflib.get_close_matches(name, [n for n in self.tensors if n not in self._seen], 2, 0.8)
-            hint = f"; is it {' or '.join(near)}?" if near else ""
-            raise ExportError(f"tensor {name}: missing, expected {list(shape)} ({why}){hint}")
+            hint = f"; is it {' or '.join(self.wrapper + n for n in near)}?" if near else ""
+            raise ExportError(f"tensor {own}: missing, expected {list(shape)} ({why}){hint}")
         tensor = self.tensors[name]
         if tensor.shape != tuple(shape):
-            raise ExportError(f"tensor {name}: {tensor.describe()}, expected {list(shape)} ({why})")
+            raise ExportError(f"tensor {own}: {tensor.describe()}, expected {list(shape)} ({why})")
         if tensor.dtype not in FLOATS:
-            raise ExportError(f"tensor {name}: type {tensor.dtype}, expected {', '.join(FLOATS)}")
+            raise ExportError(f"tensor {own}: type {tensor.dtype}, expected {', '.join(FLOATS)}")
         self._seen.add(name)
-        self.mappings.append(Mapping(name, list(tensor.shape), place, note))
+        self.mappings.append(Mapping(own, list(tensor.shape), place, note))
         return as_float32(tensor)
 
     def ignore(self, name: str, reason: str) -> None:
         if name not in self._seen:
             self._seen.add(name)
-            self.mappings.append(Mapping(name, list(self.tensors[name].shape), "-", reason))
+            self.mappings.append(Mapping(self.wrapper + name, list(self.tensors[name].shape), "-", reason))
 
     def ignore_matching(self, pattern: str, reason: str) -> None:
         for name in self.tensors:
@@ -75,7 +78,7 @@ class Checkpoint:
         extra = [n for n in self.tensors if n not in self._seen]
         if not extra:
             return
-        shown = ", ".join(f"{n} {list(self.tensors[n].shape)}" for n in extra[:8])
+        shown = ", ".join(f"{self.wrapper}{n} {list(self.tensors[n].shape)}" for n in extra[:8])
         more = f" and {len(extra) - 8} more" if len(extra) > 8 else ""
         raise ExportError(
             f"{len(extra)} tensors that the description does not account for: {shown}{more}; either the "
@@ -83,13 +86,14 @@ class Checkpoint:
         )
 
 
-def _normalised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without TensorFlow's ":0" and the "module." that torch's wrappers put in front of every name."""
-    out: dict[str, Tensor] = {}
-    wrapped = all(name.startswith("module.") for name in tensors)
+def _normalised(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """(what wrappers put in front of every name, the tensors without it and without TensorFlow's ":0")."""
+    wrapper, out = "", {}
+    while more := next((w for w in WRAPPERS if tensors and all(n.startswith(wrapper + w) for n in tensors)), ""):
+        wrapper += more
     for name, tensor in tensors.items():
-        plain = re.sub(r":0$", "", name.removeprefix("module.") if wrapped else name)
+        plain = re.sub(r":0$", "", name[len(wrapper) :])
         if plain in out:
             raise ExportError(f"tensor {plain}: there twice, as {plain} and {name}")
         out[plain] = tensor
-    return out
+    return wrapper, out

@@ -172,7 +172,8 @@ def convert(
 
 def _check_described_shapes(c: Conversion) -> None:
     """A description may list the state_dict; then it must be the one of these weights."""
-    for name, shape in c.description.get("state_dict", dict, {}).items():
+    for given, shape in c.description.get("state_dict", dict, {}).items():
+        name = given.removeprefix(c.checkpoint.wrapper)
         if name in c.checkpoint and list(c.checkpoint.shape(name)) != list(shape):
             raise ExportError(
                 f"tensor {name}: {list(c.checkpoint.shape(name))}, but the description's state_dict says {shape}; "

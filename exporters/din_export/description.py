@@ -148,3 +148,11 @@ class Description:
         if side not in ("post", "pre"):
             raise ExportError(f"description: padding.side: {side!r}; accepted: post, pre")
         return side, check_kind("padding.pad_id", padding.get("pad_id", 0), int)
+
+    def require_padding_behind(self) -> None:
+        """For frameworks that mask by length: the first positions count, whatever stands there."""
+        if self.padding()[0] == "pre":
+            raise ExportError(
+                "description: padding.side: pre, but this framework masks by length, so that the first positions of a "
+                "history count, sent or padded; accepted: post"
+            )

@@ -1,6 +1,9 @@
 """Weights in: from a file to named tensors, without running anything that the file holds."""
 from __future__ import annotations
 
+import os
+import zipfile
+
 from ..errors import ExportError
 from ..tensors import Tensor, file_size
 from . import keras_h5, npz, safetensors, torch_pt
@@ -31,13 +34,24 @@ ELSEWHERE = {
 
 def read_weights(path: str) -> dict[str, Tensor]:
     """Every tensor of the file, none of it read yet beyond what the container's index needs."""
-    suffix = next((s for s in READERS if path.lower().endswith(s)), None)
-    if suffix is None:
+    size = file_size(path)
+    reader = next((r for s, r in READERS.items() if path.lower().endswith(s)), None)
+    if reader is None and _holds_state_dict(path):  # FuxiCTR's DIN.model, a .bin, a .ckpt: torch.save under its own name
+        reader = torch_pt.read
+    if reader is None:
         way_out = next((f"; {text}" for s, text in ELSEWHERE.items() if path.lower().endswith(s)), "")
         raise ExportError(f"{path}: weights come as {', '.join(READERS)}{way_out}")
-    if file_size(path) == 0:
+    if size == 0:
         raise ExportError(f"{path}: the file is empty")
-    tensors = READERS[suffix](path)
+    tensors = reader(path)
     if not tensors:
         raise ExportError(f"{path}: holds no tensors")
     return tensors
+
+
+def _holds_state_dict(path: str) -> bool:
+    """A zip of torch.save, whatever its name."""
+    if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(n.endswith("/data.pkl") for n in archive.namelist())

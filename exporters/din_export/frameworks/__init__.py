@@ -51,14 +51,22 @@ def by_name(name: str) -> ModuleType | None:
     return None
 
 
+def repositories(text: str) -> set[str]:
+    """Every owner/name that may be meant: of "https://github.com/owner/name.git@commit" or "owner/name/a/folder"."""
+    parts = [re.sub(r"(\.git)?([@#\s].*)?$", "", p) for p in re.split(r"[/:]", text.strip().lower())]
+    return {f"{owner}/{name}" for owner, name in zip(parts, parts[1:])}
+
+
 def by_repository(repo: str) -> ModuleType | None:
-    tail = "/".join(repo.lower().removesuffix(".git").rstrip("/").split("/")[-2:])
-    return next((m for m in MODULES if m.REPO and m.REPO.lower() == tail), None)
+    meant = repositories(repo)
+    return next((m for m in MODULES if m.REPO.lower() in meant), None)
 
 
 def refuse(name: str) -> None:
     for known, reason in REFUSED.items():
-        if name and plain(name) in (plain(known), plain(known.split("/")[-1])):
+        if name and (
+            plain(name) in (plain(known), plain(known.split("/")[-1])) or known.lower() in repositories(name)
+        ):
             raise ExportError(f"{name}: {reason}")
 
 

@@ -32,6 +32,7 @@ def convert(c: Conversion) -> None:
     columns = parse_columns(d.get("feature_columns", list), d.hyper("maxlen", int, 0))
     if d.hyper("task", str, "binary") != "binary":
         raise ExportError("description: hyperparameters.task: a regression has no click probability; accepted: binary")
+    d.require_padding_behind()
     softmax = d.hyper("att_weight_normalization", bool, False)
 
     def find_table(column: Column) -> tuple[str, Tensor]:
@@ -102,11 +103,6 @@ def check_length(c: Conversion, network: DeepCtrNetwork) -> dict[str, Any]:
             f"description: column {first.name} is the first id list with a length_name ({first.length_name}), so "
             f"DeepCTR-Torch masks the history by the length of {measures}, not by its own; this server takes that "
             "length from a pooled VarLenSparseFeat whose feature_scopes is user"
-        )
-    if c.description.padding()[0] == "pre":
-        raise ExportError(
-            f"description: padding.side: pre, but the history is masked by the length of {measures}, so that its "
-            "first positions count, sent or not; accepted: post"
         )
     return {"padded_length": network.maxlen, "length_of": measures}
 

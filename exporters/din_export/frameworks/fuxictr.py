@@ -216,13 +216,11 @@ class Fuxi:
     # --- Tables and vectors ----------------------------------------------------------------------------------------
 
     def root(self, name: str) -> str:
-        """The feature whose table this one shares."""
-        seen = [name]
-        while (shared := self.features[name].get("share_embedding")) is not None and shared in self.features:
-            if shared in seen:
-                raise ExportError(f"description: feature_map.{name}.share_embedding goes round: {' -> '.join(seen)}")
-            seen.append(shared)
-            name = shared
+        """The feature whose table this one shares: FuxiCTR looks only among those before it in the map."""
+        order = list(self.features)
+        shared = self.features[name].get("share_embedding")
+        if shared in order[: order.index(name)] and self.features[shared]["type"] != "meta":
+            return self.root(shared)
         return name
 
     def table(self, name: str) -> str:
@@ -419,7 +417,13 @@ def feature_map(c: Conversion) -> dict[str, dict[str, Any]]:
     given = c.description.get("feature_map", (dict, list))
     if isinstance(given, dict) and isinstance(given.get("features"), list):
         given = given["features"]
-    entries = given.items() if isinstance(given, dict) else [pair for entry in given for pair in entry.items()]
+    if isinstance(given, dict):
+        entries = list(given.items())
+    else:
+        entries = []
+        for i, entry in enumerate(given):
+            entry = check_kind(f"feature_map[{i}]", entry, dict)
+            entries += [(entry["name"], entry)] if isinstance(entry.get("name"), str) else list(entry.items())
     features = {}
     for name, spec in entries:
         spec = dict(check_kind(f"feature_map.{name}", spec, dict))

@@ -86,6 +86,7 @@ class PaddleNames:
 
 def convert(c: Conversion) -> None:
     d, model = c.description, c.model
+    d.require_padding_behind()
     sizes = {
         "item": (d.hyper("item_count", int, 63001), d.hyper("item_emb_size", int, 64)),
         "cat": (d.hyper("cat_count", int, 801), d.hyper("cat_emb_size", int, 64)),

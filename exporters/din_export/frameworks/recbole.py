@@ -56,6 +56,7 @@ def convert(c: Conversion) -> None:
 class RecBole:
     def __init__(self, c: Conversion) -> None:
         self.c, self.d, self.model = c, c.description, c.model
+        self.d.require_padding_behind()
         self.dim = self.d.hyper("embedding_size", int, 10)
         self.pooling = self.d.hyper("pooling_mode", str, "mean")
         if self.pooling not in ("mean", "max", "sum"):

@@ -239,7 +239,12 @@ class Rechub:
         )
 
     def tower(self, terms: list[dict[str, Any]]) -> None:
-        params = self.params("mlp_params", ("dims", "dropout", "output_layer"))
+        params = self.params("mlp_params", ("dims", "activation", "dropout", "output_layer"))
+        if str(params.get("activation", "dice")).lower() != "dice":
+            raise ExportError(
+                f"description: hyperparameters.mlp_params.activation: {params['activation']!r}; the tower of "
+                "torch-rechub's DIN is dice, and the framework itself refuses another one"
+            )
         if not params.get("output_layer", True):
             raise ExportError("description: hyperparameters.mlp_params.output_layer: false leaves no logit")
         units = params.get("dims") or []

@@ -50,7 +50,6 @@ class EasyRec:
         self.dims: dict[str, list[int]] = self.d.get("feature_dims", dict)
         self.poolings = self.d.get("poolings", dict, {})
         self.embedding_names = self.d.get("embedding_names", dict, {})
-        self.prefix = "model." if c.checkpoint.names("model.") else ""
         self.reader = LayerReader(c.checkpoint, c.model, TORCH)
         self.sequence_of: dict[str, str] = {}  # sequence feature -> its behaviour list
         self.refuse_other_models()
@@ -61,7 +60,7 @@ class EasyRec:
             ("mc_ebc", "managed collision tables (zch), which map ids while they train"),
             ("dense_ec", "AutoDis or MLP embeddings of numbers"),
         ):
-            found = next((n for n in self.c.checkpoint.names(f"{self.prefix}embedding_group.") if part in n), None)
+            found = next((n for n in self.c.checkpoint.names("embedding_group.") if part in n), None)
             if found:
                 raise ExportError(f"tensor {found}: {reason}; this server's family has no such thing")
 
@@ -146,12 +145,12 @@ class EasyRec:
             if in_sequence
             else r"emb_impls\.[^.]+\.ebc(?:_user)?\.embedding_bags"
         )
-        pattern = re.compile(rf"{re.escape(self.prefix)}embedding_group\.{inside}\.{re.escape(embedding)}\.weight")
+        pattern = re.compile(rf"embedding_group\.{inside}\.{re.escape(embedding)}\.weight")
         found = [n for n in self.c.checkpoint.tensors if pattern.fullmatch(n)]
         usual = (
-            f"{self.prefix}embedding_group.seq_emb_impls.__BASE__.ec_dict.{width}.embeddings.{embedding}.weight"
+            f"embedding_group.seq_emb_impls.__BASE__.ec_dict.{width}.embeddings.{embedding}.weight"
             if in_sequence
-            else f"{self.prefix}embedding_group.emb_impls.__BASE__.ebc.embedding_bags.{embedding}.weight"
+            else f"embedding_group.emb_impls.__BASE__.ebc.embedding_bags.{embedding}.weight"
         )
         tensor = self.c.checkpoint.take(
             found[0] if found else usual, (rows, width), f"table.{name}", f"feature_dims.{field}"
@@ -166,10 +165,12 @@ class EasyRec:
         for name in (key, *aliases):
             value = self.d.hyper(name, (dict, list), None) if name in self.d.hyperparameters else value
         if isinstance(value, list):
-            value = value[index] if index < len(value) else None
-        if isinstance(value, dict) and "hidden_units" not in value:
-            value = value.get(group)
-            value = value.get("mlp", value.get("attn_mlp", value)) if isinstance(value, dict) else value
+            named = [v for v in value if isinstance(v, dict) and v.get("input") == group]
+            value = named[0] if named else value[index] if index < len(value) else None
+        elif isinstance(value, dict) and group in value:
+            value = value[group]
+        if isinstance(value, dict):
+            value = value.get("mlp", value.get("attn_mlp", value))
         if not isinstance(value, dict) or "hidden_units" not in value:
             raise ExportError(f"description: hyperparameters.{key}: no hidden_units for {group}")
         for member in value:
@@ -209,7 +210,7 @@ class EasyRec:
         layers = self.layers(
             config,
             f"tower_mlp ({group})",
-            f"{self.prefix}towers.{group}.mlp",
+            f"towers.{group}.mlp",
             self.model.term_width(terms),
             f"pre{index}",
         )
@@ -225,7 +226,7 @@ class EasyRec:
                 "refuses a wider query, too"
             )
         config = self.mlp_config("attn_mlp", group, index, ("din_towers",))
-        prefix = f"{self.prefix}din_towers.{index}"
+        prefix = f"din_towers.{index}"
         layers = self.layers(config, f"attn_mlp ({group})", f"{prefix}.mlp.mlp", 4 * k, f"att{index}")
         self.reader.linear(
             f"{prefix}.linear.weight",
@@ -252,10 +253,10 @@ class EasyRec:
         n_in, layers = self.model.term_width(terms), []
         if self.d.hyper("final", (dict, type(None)), None) is not None:
             config = self.mlp_config("final", "final", 0)
-            layers = self.layers(config, "final", f"{self.prefix}final_mlp.mlp", n_in, "tower")
+            layers = self.layers(config, "final", "final_mlp.mlp", n_in, "tower")
             n_in = config["hidden_units"][-1]
         self.reader.linear(
-            f"{self.prefix}output_mlp.weight", f"{self.prefix}output_mlp.bias", n_in, classes, "head", "num_class"
+            "output_mlp.weight", "output_mlp.bias", n_in, classes, "head", "num_class"
         )
         self.model.spec["tower"] = {
             "input": terms,
