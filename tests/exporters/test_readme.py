@@ -25,10 +25,16 @@ class ReadmeTest(unittest.TestCase):
             found.add(module.NAME)
         self.assertEqual(found, {m.NAME for m in frameworks.MODULES} - {"canonical", "x-deeplearning"})
 
-    def test_snippets_are_short(self) -> None:
-        for block in re.findall(r"```python\n(.*?)```", (EXPORTERS / "README.md").read_text(), re.S):
-            if "def dump" in block:
-                self.assertLessEqual(len(block.splitlines()), 15)
+    def test_there_is_a_short_snippet_for_every_framework(self) -> None:
+        text = (EXPORTERS.parent / "docs" / "golden-data.md").read_text()
+        for block in re.findall(r"```python\n(.*?)```", text, re.S):
+            compile(block, "golden-data.md", "exec")
+            self.assertLessEqual(len(block.splitlines()), 15)
+        headings = [
+            name for h in re.findall(r"^## ([^\n]*)\n.*?```python", text, re.S | re.M) for name in h.split(" and ")
+        ]
+        found = {frameworks.by_name(h) or frameworks.by_repository(h) or frameworks.canonical for h in headings}
+        self.assertEqual(found, set(frameworks.MODULES))
 
 
 if __name__ == "__main__":
