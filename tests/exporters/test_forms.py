@@ -112,6 +112,15 @@ class FormTest(ExportTest):
         for name in ("rechub_softmax", "deepctr_tf_a_dice_idmask_transcription"):  # no mask, or one by id
             self.assert_exported(self.export_case(self.edited(name, padding=padding), f"out-{name}"))
 
+    def test_a_pool_over_another_lists_length_is_refused(self) -> None:
+        case = transcriptions.deepctr(1, False, False, False)
+        for column in case.config["feature_columns"]:
+            if column["type"] == "VarLenSparseFeat":
+                column["length_name"] = "seq_length"
+        self.assert_refused(
+            self.export_case(self.write_case(case)), "column tags is pooled over the length of hist_item_id (seq_length)"
+        )
+
     def test_the_activation_of_rechubs_tower_is_dice(self) -> None:
         params = load(CASES / "rechub_softmax" / "config.json")["hyperparameters"]["mlp_params"]
         case = self.edited("rechub_softmax", hyperparameters={"mlp_params": {**params, "activation": "dice"}})

@@ -127,6 +127,20 @@ class DeepCtrNetwork:
                 + ", ".join(f"{x.name} {x.maxlen}" for x in self.keys)
             )
 
+        # Each length feature -> the list that it measures: what the description says, else a history before another list.
+        lengths = c.description.get("length_features", dict, {})
+        self.measured: dict[str, str] = {}
+        for x in self.keys + self.pooled:
+            if x.length_name is not None:
+                self.measured.setdefault(x.length_name, lengths.get(x.length_name, x.name))
+        for x in self.pooled:
+            if x.length_name is not None and self.measured[x.length_name] != x.name:
+                raise ExportError(
+                    f"description: column {x.name} is pooled over the length of {self.measured[x.length_name]} "
+                    f"({x.length_name}), not over its own; length from another feature is no knob of a pool; give it a "
+                    "length_name of its own"
+                )
+
     @property
     def maxlen(self) -> int:
         return self.keys[0].maxlen

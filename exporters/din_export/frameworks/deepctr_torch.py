@@ -86,16 +86,7 @@ def check_length(c: Conversion, network: DeepCtrNetwork) -> dict[str, Any]:
         raise ExportError(
             "description: no VarLenSparseFeat has a length_name, without which DeepCTR-Torch's DIN does not run"
         )
-    lengths = c.description.get("length_features", dict, {})
-    measured = {x.length_name: lengths.get(x.length_name, x.name) for x in network.varlen if x.length_name is not None}
-    for column in network.pooled:
-        if column.length_name is not None and measured[column.length_name] != column.name:
-            raise ExportError(
-                f"description: column {column.name} is pooled over the length of "
-                f"{measured[column.length_name]} ({column.length_name}), not over its own; length from another "
-                "feature is no knob of a pool; give it a length_name of its own"
-            )
-    measures = measured[first.length_name]
+    measures = network.measured[first.length_name]
     if measures in {x.name for x in network.keys}:
         return {}
     if not any(x.name == measures and c.description.scope(x.name, None) == "USER" for x in network.pooled):
