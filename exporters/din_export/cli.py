@@ -97,6 +97,9 @@ def main(argv: list[str] | None = None) -> int:
         code = 3 if isinstance(error, GoldenError) else 1
         _report({"ok": False, "error": str(error), "exit_code": code}, args.json)
         return code
+    except KeyboardInterrupt:
+        _report({"ok": False, "error": "interrupted; nothing was published", "exit_code": 130}, args.json)
+        return 130
     except (OSError, MemoryError) as error:
         _report({"ok": False, "error": f"{type(error).__name__}: {error}", "exit_code": 1}, args.json)
         return 1

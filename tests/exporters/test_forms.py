@@ -112,6 +112,15 @@ class FormTest(ExportTest):
         for name in ("rechub_softmax", "deepctr_tf_a_dice_idmask_transcription"):  # no mask, or one by id
             self.assert_exported(self.export_case(self.edited(name, padding=padding), f"out-{name}"))
 
+    def test_a_length_feature_is_no_input_of_deepctrs_tower(self) -> None:
+        name = "deepctr_tf_a_dice_idmask_transcription"
+        scopes = load(CASES / name / "config.json")["feature_scopes"]
+        members = {
+            "feature_scopes": {**scopes, "seq_length": "user"},
+            "length_features": {"seq_length": "hist_item_id"},
+        }
+        self.assert_exported(self.export_case(self.edited(name, **members)))
+
     def test_a_pool_over_another_lists_length_is_refused(self) -> None:
         case = transcriptions.deepctr(1, False, False, False)
         for column in case.config["feature_columns"]:

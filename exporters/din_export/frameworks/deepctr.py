@@ -171,7 +171,8 @@ def columns_from_scopes(c: Conversion, names: KerasNames, maxlen: int) -> list[C
     """A description without feature_columns: a column is what its scope and its table make it."""
     d, checkpoint = c.description, c.checkpoint
     columns: list[Column] = []
-    for name in d.scopes:
+    lengths = d.get("length_features", dict, {})
+    for name in (n for n in d.scopes if n not in lengths):  # the mask is by id, lengths are not looked at
         own = next(
             (
                 n
