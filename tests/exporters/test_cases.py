@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import unittest
 from typing import Any
 
-from support import CASES, ExportTest, case_names, load
+from support import CASES, EXPORTERS, ExportTest, case_names, load
 
 # DeepCTR-Torch masks this history by the length of another list, kw.
 LENGTH_TRAP = "deepctr_torch_length_trap"
@@ -64,6 +65,13 @@ class CaseTest(ExportTest):
             self.assertEqual({m["source"] for m in result["mapping"]}, set(load(case / "config.json")["state_dict"]))
             self.assertTrue(all(m["note"] for m in result["mapping"] if m["place"] == "-"))
         self.assertEqual(list(self.dir.iterdir()), [])
+
+    def test_a_reader_that_goes_away_is_no_error(self) -> None:
+        case = CASES / "fuxictr_pools"
+        files = f"--weights {case}/weights.safetensors --description {case}/config.json"
+        command = f"{EXPORTERS}/din-export auto {files} --dry-run | head -1"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        self.assertEqual((len(done.stdout.splitlines()), done.stderr), (1, ""))
 
     def test_side_tables_may_come_from_a_file(self) -> None:
         case = self.copy_case("zhougr1993_a_sigmoid_transcription")
