@@ -60,8 +60,7 @@ absl::StatusOr<DenseChain> CreateChain(absl::StatusOr<std::vector<DenseLayerWeig
 
 absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& tensors) {
   const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
-  DIN_ASSIGN_OR_RETURN(const Tensor* tensor,
-                       tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16}));
+  DIN_ASSIGN_OR_RETURN(const Tensor* tensor, tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16}));
   if (tensor->shape.size() != 2 || tensor->shape[1] != table.dim() ||
       tensor->shape[0] - table.row_offset() < table.rows()) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": ", Describe(*tensor), ", table \"", table.name(),
@@ -92,24 +91,83 @@ absl::Status CheckRows(const ResolvedSpec& resolved, const InputDecoder& decoder
                                                  "\" gives rows up to ", needed - 1));
 }
 
+bool IsPerCandidate(const ResolvedSpec::Network& network) {
+  return std::any_of(network.input.begin(), network.input.end(),
+                     [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
+}
+
+constexpr double kActivationWork = 8;
+
+double RowWork(const DenseChain& chain) {
+  double work = 0;
+  for (const auto& layer : chain) {
+    work += static_cast<double>(layer->out()) * (static_cast<double>(layer->in()) + kActivationWork);
+  }
+  return work;
+}
+
+double PairWork(const ActivationUnitWeights& unit) {
+  auto in = static_cast<double>(unit.width);
+  double work = in;  // pooling
+  for (const ActivationUnitWeights::Hidden& hidden : unit.hidden) {
+    work += static_cast<double>(hidden.units) * (in + kActivationWork);
+    in = static_cast<double>(hidden.units);
+  }
+  return work + in;
+}
+
+// On one core of a server of 2023.
+double WorkPerMicrosecond(InstructionSet isa) {
+  switch (isa) {
+    case InstructionSet::kBaseline:
+      return 10e3;
+    case InstructionSet::kAvx2:
+      return 50e3;
+    default:
+      return 100e3;
+  }
+}
+
 }  // namespace
 
 // Everything that a forward pass writes. One entry per slot, attention, … of the model that is being scored.
 struct Workspace::Buffers {
-  std::vector<Floats> slots;           // [rows, width], rows = candidates, or 1 in scope USER
-  std::vector<Floats> attentions;      // [candidates, value width]
-  std::vector<Floats> sequence_pools;  // [1, width]
-  std::vector<Floats> interactions;    // [rows, out width], rows as for slots
-  std::vector<Floats> pre_towers;      // the same
-  Floats queries;                      // [candidates, D]
-  Floats keys;                         // [positions, D]
-  Floats unit_scratch;
-  Floats pooled;                       // [candidates, D], before the post layer
-  Floats layer[2];                     // inputs and outputs of dense layers, in turn
-  Floats dense_scratch;
-  Floats biases;                       // [candidates]
-  std::vector<uint32_t> rows;
-  std::vector<RowVectors> row_vectors;
+  // The user's part of a request: written by UserPass, after that only read, by as many threads as share the request.
+  struct User {
+    struct Behaviours {
+      Floats keys;       // [count, D]
+      size_t count = 0;  // 0: the sequence is empty
+      bool uniform = false;
+    };
+    std::vector<Floats> slots;           // [1, width], those of scope USER
+    std::vector<Floats> sequence_pools;  // [1, width]
+    std::vector<Behaviours> attentions;
+    // Those that read nothing of a candidate:
+    std::vector<Floats> interactions;  // [1, out width]
+    std::vector<Floats> pre_towers;    // [1, out width]
+  };
+  // A range of its candidates: each thread's own.
+  struct Candidates {
+    std::vector<Floats> slots;         // [candidates, width], those of scope CANDIDATE
+    std::vector<Floats> attentions;    // [candidates, value width]
+    std::vector<Floats> interactions;  // [candidates, out width]
+    std::vector<Floats> pre_towers;    // [candidates, out width]
+    Floats queries;                    // [candidates, D]
+    Floats unit_scratch;
+    Floats pooled;  // [candidates, D], before the post layer
+    Floats biases;  // [candidates]
+  };
+  // Of whichever pass runs.
+  struct Scratch {
+    Floats layer[2];  // inputs and outputs of dense layers, in turn
+    Floats dense;
+    Floats keys;  // [behaviours, width] of a sequence pool
+    std::vector<uint32_t> rows;
+    std::vector<RowVectors> row_vectors;
+  };
+  User user;
+  Candidates candidates;
+  Scratch scratch;
 };
 
 Workspace::Workspace() : buffers_(std::make_unique<Buffers>()) {}
@@ -128,6 +186,9 @@ struct DinModel::Impl {
   std::vector<DenseChain> pre_towers;
   DenseChain tower;
   float logit_bias = 0;  // of a model without a tower
+  // Multiply-adds, an activation counted as a few: what EstimateCandidate is made from.
+  std::vector<double> pair_work;  // per attention, for one behaviour
+  double candidate_work = 0;      // all else
 
   absl::Status Build(const TensorMap& tensors);
   void FindVectorSlots();
@@ -149,6 +210,7 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
   for (int g = 0; g < resolved.spec.attentions_size(); ++g) {
     DIN_ASSIGN_OR_RETURN(const ActivationUnitWeights unit, FoldActivationUnit(resolved, g, reader));
     activation_units.push_back(ActivationUnit::Create(unit, isa));
+    pair_work.push_back(PairWork(unit));
     DIN_ASSIGN_OR_RETURN(DenseChain post, CreateChain(FoldPost(resolved, g, reader), isa));
     posts.push_back(std::move(post));
   }
@@ -158,6 +220,11 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
   }
   DIN_ASSIGN_OR_RETURN(tower, CreateChain(FoldTower(resolved, reader), isa));
   DIN_ASSIGN_OR_RETURN(logit_bias, FoldLogitBias(resolved, reader));
+  for (const DenseChain& post : posts) candidate_work += RowWork(post);
+  for (size_t p = 0; p < pre_towers.size(); ++p) {
+    if (IsPerCandidate(resolved.pre_towers[p])) candidate_work += RowWork(pre_towers[p]);
+  }
+  candidate_work += RowWork(tower);
   FindVectorSlots();
   return reader.CheckAllUsed();
 }
@@ -186,158 +253,56 @@ void DinModel::Impl::FindVectorSlots() {
 
 namespace {
 
-// One request's way through one model; lives for the call.
-class ForwardPass {
+// What both passes do. Lives for the call.
+class Pass {
  public:
-  ForwardPass(const ResolvedSpec& resolved, const std::vector<EmbeddingTable>& tables, InstructionSet isa,
-              const ScoringInput& input, Workspace::Buffers& buffers)
-      : resolved_(resolved), tables_(tables), isa_(isa), input_(input), buffers_(buffers) {
-    Fit(buffers_.slots, resolved.slots.size());
-    Fit(buffers_.attentions, resolved.attentions.size());
-    Fit(buffers_.sequence_pools, resolved.sequence_pools.size());
-    Fit(buffers_.interactions, resolved.interactions.size());
-    Fit(buffers_.pre_towers, resolved.pre_towers.size());
-  }
+  using Buffers = Workspace::Buffers;
 
-  void Slot(int slot) {
-    const ResolvedSpec::Slot& s = resolved_.slots[slot];
-    const size_t rows = s.scope == v1::CANDIDATE ? input_.candidates : 1;
-    WriteSlot(slot, rows, buffers_.slots[slot].AtLeast(rows * s.width), s.width);
-  }
+  Pass(const ResolvedSpec& resolved, const std::vector<EmbeddingTable>& tables, InstructionSet isa,
+       const ScoringInput& input, Buffers::Scratch& scratch)
+      : resolved_(resolved), tables_(tables), isa_(isa), input_(input), scratch_(scratch) {}
 
-  void SequencePool(int pool) {
-    const ResolvedSpec::SequencePool& p = resolved_.sequence_pools[pool];
-    const v1::SequencePool& spec = resolved_.spec.sequence_pools(pool);
-    const size_t width = p.key.width;
-    const size_t behaviours = Behaviours(p.sequence);
-    float* out = buffers_.sequence_pools[pool].AtLeast(width);
-    std::fill_n(out, width, 0.0f);
-    if (behaviours == 0) return;
-    const float* keys = Keys(p.key, behaviours);
-    for (size_t i = 0; i < behaviours; ++i) {
-      for (size_t d = 0; d < width; ++d) out[d] += keys[i * width + d];
-    }
-    if (spec.kind() != v1::SequencePool::MEAN) return;
-    const auto divisor = static_cast<float>(static_cast<double>(behaviours) + spec.divisor_epsilon());
-    for (size_t d = 0; d < width; ++d) out[d] /= divisor;
-  }
+ protected:
+  struct Range {
+    size_t first;
+    size_t count;
+  };
 
-  // Candidates [first, first + count) against the attention's behaviours, into `pooled` [count, D]; `weights` as in
-  // AttentionArgs.
-  void Pool(int g, const ActivationUnit& unit, size_t first, size_t count, float* pooled, float* weights) {
-    const ResolvedSpec::Attention& attention = resolved_.attentions[g];
-    const size_t width = attention.key.width;
-    const float* queries = Queries(attention.query, width, first, count);
-    const ScoringInput::Sequence& sequence = input_.sequences[attention.sequence];
-    const bool positions_mean =
-        sequence.empty && resolved_.spec.attentions(g).empty() == v1::Attention::EMPTY_POSITIONS_MEAN;
-    const size_t behaviours = positions_mean ? sequence.positions.size() : Behaviours(attention.sequence);
-
-    AttentionArgs args;
-    args.queries = queries;
-    args.query_stride = width;
-    args.candidates = count;
-    args.keys = behaviours > 0 ? Keys(attention.key, behaviours) : nullptr;
-    args.behaviours = behaviours;
-    args.uniform = positions_mean;
-    args.pooled = pooled;
-    args.pooled_stride = width;
-    args.weights = weights;
-    unit.Pool(args, buffers_.unit_scratch.AtLeast(unit.ScratchFloats(count, behaviours)));
-  }
-
-  void Attention(int g, const ActivationUnit& unit, const DenseChain& post) {
-    const size_t width = resolved_.attentions[g].key.width;
-    const size_t rows = input_.candidates;
-    Floats& value = buffers_.attentions[g];
-    if (post.empty()) {
-      Pool(g, unit, 0, rows, value.AtLeast(rows * width), nullptr);
-      return;
-    }
-    float* pooled = buffers_.pooled.AtLeast(DenseLayer::PaddedRows(rows) * width);
-    Pool(g, unit, 0, rows, pooled, nullptr);
-    Run(post, pooled, rows, value.AtLeast(rows * post.back()->out()));
-  }
-
-  void Interaction(int i) {
-    const ResolvedSpec::Interaction& interaction = resolved_.interactions[i];
-    std::vector<RowVectors>& vectors = buffers_.row_vectors;
-    vectors.clear();
-    for (const ResolvedSpec::Vector& v : interaction.vectors) {
-      vectors.push_back({Value(v) + v.begin, v.per_candidate ? v.width : 0});
-    }
-    InteractionArgs args;
-    args.vectors = vectors;
-    args.width = interaction.width;
-    args.rows = interaction.per_candidate ? input_.candidates : 1;
-    args.out = buffers_.interactions[i].AtLeast(args.rows * interaction.out_width);
-    args.out_stride = interaction.out_width;
-    if (resolved_.spec.interactions(i).kind() == v1::Interaction::INNER_PRODUCTS) {
-      InnerProducts(args, isa_);
-    } else {
-      BiInteraction(args, isa_);
-    }
-  }
-
-  void PreTower(int p, const DenseChain& layers) {
-    const ResolvedSpec::Network& network = resolved_.pre_towers[p];
-    const size_t rows = Rows(network);
-    const float* x = Assemble(network, rows);
-    Run(layers, x, rows, buffers_.pre_towers[p].AtLeast(rows * network.out_width));
-  }
-
-  void Tower(const DenseChain& layers, float logit_bias, std::span<float> scores) {
-    const size_t rows = input_.candidates;
-    if (layers.empty()) {
-      std::fill(scores.begin(), scores.end(), logit_bias);
-    } else {
-      Run(layers, Assemble(resolved_.tower, rows), rows, scores.data());
-    }
-    for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) AddIdBias(bias, scores);
-    for (const ResolvedSpec::Vector& v : resolved_.wide) AddElements(v, scores);
-    Sigmoid(isa_, scores.data(), scores.size());
-  }
-
- private:
   // Never fewer, so that a workspace that goes from model to model keeps its memory.
-  static void Fit(std::vector<Floats>& floats, size_t n) {
-    if (floats.size() < n) floats.resize(n);
+  template <typename T>
+  static void Fit(std::vector<T>& buffers, size_t n) {
+    if (buffers.size() < n) buffers.resize(n);
   }
 
-  size_t Behaviours(int sequence) const {
-    const ScoringInput::Sequence& s = input_.sequences[sequence];
-    return s.empty ? 0 : s.positions.size();
+  // Of an ID feature, the rows in `range`; row 0 where there is no feature.
+  std::span<const uint32_t> IdRows(int feature, Range range) {
+    if (feature != kNone) return std::span(input_.columns[feature].rows).subspan(range.first, range.count);
+    scratch_.rows.assign(range.count, 0);
+    return scratch_.rows;
   }
 
-  // The rows of an ID feature, `rows` of them; row 0 where there is no feature.
-  std::span<const uint32_t> IdRows(int feature, size_t rows) {
-    if (feature != kNone) return std::span(input_.columns[feature].rows).first(rows);
-    buffers_.rows.assign(rows, 0);
-    return buffers_.rows;
-  }
-
-  // `rows` rows of one slot, `stride` floats apart.
-  void WriteSlot(int slot, size_t rows, float* out, size_t stride) {
+  // One slot for the rows in `range` of what its scope counts, `stride` floats apart.
+  void WriteSlot(int slot, Range range, float* out, size_t stride) {
     const ResolvedSpec::Slot& s = resolved_.slots[slot];
     const v1::Slot& spec = resolved_.spec.slots(slot);
     switch (spec.op_case()) {
       case v1::Slot::kEmbed:
-        Gather(tables_[s.table], IdRows(s.feature, rows), out, stride, isa_);
+        Gather(tables_[s.table], IdRows(s.feature, range), out, stride, isa_);
         return;
       case v1::Slot::kPool:
-        for (size_t i = 0; i < rows; ++i) WritePooled(s, spec.pool(), i, out + i * stride);
+        for (size_t i = 0; i < range.count; ++i) WritePooled(s, spec.pool(), range.first + i, out + i * stride);
         return;
       case v1::Slot::kScaled: {
-        Gather(tables_[s.table], IdRows(s.feature, rows), out, stride, isa_);
-        const std::vector<float>& values = input_.columns[s.value].values;
-        for (size_t i = 0; i < rows; ++i) {
+        Gather(tables_[s.table], IdRows(s.feature, range), out, stride, isa_);
+        const float* values = input_.columns[s.value].values.data() + range.first;
+        for (size_t i = 0; i < range.count; ++i) {
           for (size_t d = 0; d < s.width; ++d) out[i * stride + d] *= values[i];
         }
         return;
       }
       default: {
-        const std::vector<float>& values = input_.columns[s.value].values;
-        for (size_t i = 0; i < rows; ++i) std::copy_n(&values[i * s.width], s.width, out + i * stride);
+        const float* values = input_.columns[s.value].values.data() + range.first * s.width;
+        for (size_t i = 0; i < range.count; ++i) std::copy_n(values + i * s.width, s.width, out + i * stride);
       }
     }
   }
@@ -348,11 +313,11 @@ class ForwardPass {
     const size_t end = column.offsets[row + 1];
     std::span<const uint32_t> rows = std::span(column.rows).subspan(begin, end - begin);
     if (pool.skip_padding()) {
-      buffers_.rows.clear();
+      scratch_.rows.clear();
       for (size_t i = begin; i < end; ++i) {
-        if (!column.is_padding[i]) buffers_.rows.push_back(column.rows[i]);
+        if (!column.is_padding[i]) scratch_.rows.push_back(column.rows[i]);
       }
-      rows = buffers_.rows;
+      rows = scratch_.rows;
     }
     const PoolKind kind = pool.kind() == v1::Slot::Pool::MEAN  ? PoolKind::kMean
                           : pool.kind() == v1::Slot::Pool::SUM ? PoolKind::kSum
@@ -362,67 +327,29 @@ class ForwardPass {
   }
 
   // [behaviours, D] of one sequence.
-  const float* Keys(const ResolvedSpec::Concat& key, size_t behaviours) {
-    float* keys = buffers_.keys.AtLeast(behaviours * key.width);
-    for (size_t i = 0; i < key.slots.size(); ++i) WriteSlot(key.slots[i], behaviours, keys + key.offsets[i], key.width);
-    return keys;
-  }
-
-  // [count, D], filled up with zeros where the slots are narrower.
-  const float* Queries(const ResolvedSpec::Concat& query, size_t width, size_t first, size_t count) {
-    float* queries = buffers_.queries.AtLeast(count * width);
-    if (query.width < width) std::fill_n(queries, count * width, 0.0f);
-    for (size_t i = 0; i < query.slots.size(); ++i) {
-      const int slot = query.slots[i];
-      const bool per_candidate = resolved_.slots[slot].scope == v1::CANDIDATE;
-      CopyRows(buffers_.slots[slot].get(), resolved_.slots[slot].width, per_candidate, first, count,
-               resolved_.slots[slot].width, queries + query.offsets[i], width);
-    }
-    return queries;
-  }
-
-  // Rows [first, first + count) of a vector's first `width` floats, or its only row again and again.
-  static void CopyRows(const float* from, size_t from_stride, bool per_candidate, size_t first, size_t count,
-                       size_t width, float* to, size_t to_stride) {
-    const float* row = from + (per_candidate ? first * from_stride : 0);
-    for (size_t r = 0; r < count; ++r, row += per_candidate ? from_stride : 0) {
-      std::copy_n(row, width, to + r * to_stride);
+  void WriteKeys(const ResolvedSpec::Concat& key, size_t behaviours, Floats& out) {
+    float* keys = out.AtLeast(behaviours * key.width);
+    for (size_t i = 0; i < key.slots.size(); ++i) {
+      WriteSlot(key.slots[i], {0, behaviours}, keys + key.offsets[i], key.width);
     }
   }
 
-  size_t Rows(const ResolvedSpec::Network& network) const {
-    for (const ResolvedSpec::Term& term : network.input) {
-      if (term.per_candidate()) return input_.candidates;
-    }
-    return 1;
+  // `rows` rows of a vector's first `width` floats, or its only row again and again.
+  static void CopyRows(const float* row, size_t from_stride, size_t rows, size_t width, float* to, size_t to_stride) {
+    for (size_t r = 0; r < rows; ++r, row += from_stride) std::copy_n(row, width, to + r * to_stride);
   }
 
-  const float* Value(const ResolvedSpec::Vector& v) const {
-    switch (v.kind) {
-      case ResolvedSpec::VectorKind::kSlot:
-        return buffers_.slots[v.index].get();
-      case ResolvedSpec::VectorKind::kAttention:
-        return buffers_.attentions[v.index].get();
-      case ResolvedSpec::VectorKind::kSequencePool:
-        return buffers_.sequence_pools[v.index].get();
-      case ResolvedSpec::VectorKind::kInteraction:
-        return buffers_.interactions[v.index].get();
-      case ResolvedSpec::VectorKind::kPreTower:
-        return buffers_.pre_towers[v.index].get();
-    }
-    return nullptr;
-  }
-
-  // The network's input [rows, in_width], in buffers_.layer[0].
-  const float* Assemble(const ResolvedSpec::Network& network, size_t rows) {
+  // The network's input [rows, in_width], in scratch_.layer[0]. value(vector) finds a vector's rows.
+  template <typename Value>
+  const float* Assemble(const ResolvedSpec::Network& network, size_t rows, const Value& value) {
     const size_t stride = network.in_width;
-    float* out = buffers_.layer[0].AtLeast(DenseLayer::PaddedRows(rows) * stride);
+    float* out = scratch_.layer[0].AtLeast(DenseLayer::PaddedRows(rows) * stride);
     size_t offset = 0;
     for (const ResolvedSpec::Term& term : network.input) {
-      const float* a = Value(term.a) + term.a.begin;
-      CopyRows(a, term.a.width, term.a.per_candidate, 0, rows, term.width(), out + offset, stride);
+      const float* a = value(term.a) + term.a.begin;
+      CopyRows(a, term.a.per_candidate ? term.a.width : 0, rows, term.width(), out + offset, stride);
       if (term.is_product) {
-        const float* b = Value(term.b) + term.b.begin;
+        const float* b = value(term.b) + term.b.begin;
         const size_t b_stride = term.b.per_candidate ? term.b.width : 0;
         for (size_t r = 0; r < rows; ++r) {
           for (size_t d = 0; d < term.width(); ++d) out[r * stride + offset + d] *= b[r * b_stride + d];
@@ -433,12 +360,34 @@ class ForwardPass {
     return out;
   }
 
-  // Layer after layer; x may be buffers_.layer[0]. The result goes to `out` [rows, out of the last layer].
+  // [rows, out width], into `out`.
+  template <typename Value>
+  void WriteInteraction(int i, size_t rows, Floats& out, const Value& value) {
+    const ResolvedSpec::Interaction& interaction = resolved_.interactions[i];
+    std::vector<RowVectors>& vectors = scratch_.row_vectors;
+    vectors.clear();
+    for (const ResolvedSpec::Vector& v : interaction.vectors) {
+      vectors.push_back({value(v) + v.begin, v.per_candidate ? v.width : 0});
+    }
+    InteractionArgs args;
+    args.vectors = vectors;
+    args.width = interaction.width;
+    args.rows = rows;
+    args.out = out.AtLeast(rows * interaction.out_width);
+    args.out_stride = interaction.out_width;
+    if (resolved_.spec.interactions(i).kind() == v1::Interaction::INNER_PRODUCTS) {
+      InnerProducts(args, isa_);
+    } else {
+      BiInteraction(args, isa_);
+    }
+  }
+
+  // Layer after layer; x may be scratch_.layer[0]. The result goes to `out` [rows, out of the last layer].
   void Run(const DenseChain& layers, const float* x, size_t rows, float* out) {
     int into = 1;
     for (const auto& layer : layers) {
-      float* y = buffers_.layer[into].AtLeast(DenseLayer::PaddedRows(rows) * layer->out());
-      void* scratch = buffers_.dense_scratch.AtLeast(layer->ScratchBytes() / sizeof(float) + 1);
+      float* y = scratch_.layer[into].AtLeast(DenseLayer::PaddedRows(rows) * layer->out());
+      void* scratch = scratch_.dense.AtLeast(layer->ScratchBytes() / sizeof(float) + 1);
       layer->Run(x, rows, y, scratch);
       x = y;
       into = 1 - into;
@@ -446,10 +395,199 @@ class ForwardPass {
     std::copy_n(x, rows * layers.back()->out(), out);
   }
 
+  const ResolvedSpec& resolved_;
+  const std::vector<EmbeddingTable>& tables_;
+  const InstructionSet isa_;
+  const ScoringInput& input_;
+  Buffers::Scratch& scratch_;
+};
+
+// What the user brings, once per request.
+class UserPass : public Pass {
+ public:
+  template <typename... Args>
+  explicit UserPass(Buffers::User& user, Args&&... args) : Pass(std::forward<Args>(args)...), user_(user) {
+    Fit(user_.slots, resolved_.slots.size());
+    Fit(user_.attentions, resolved_.attentions.size());
+    Fit(user_.sequence_pools, resolved_.sequence_pools.size());
+    Fit(user_.interactions, resolved_.interactions.size());
+    Fit(user_.pre_towers, resolved_.pre_towers.size());
+  }
+
+  void Slot(int slot) {
+    const size_t width = resolved_.slots[slot].width;
+    WriteSlot(slot, {0, 1}, user_.slots[slot].AtLeast(width), width);
+  }
+
+  void SequencePool(int pool) {
+    const ResolvedSpec::SequencePool& p = resolved_.sequence_pools[pool];
+    const v1::SequencePool& spec = resolved_.spec.sequence_pools(pool);
+    const size_t width = p.key.width;
+    const size_t behaviours = Behaviours(p.sequence);
+    float* out = user_.sequence_pools[pool].AtLeast(width);
+    std::fill_n(out, width, 0.0f);
+    if (behaviours == 0) return;
+    WriteKeys(p.key, behaviours, scratch_.keys);
+    const float* keys = scratch_.keys.get();
+    for (size_t i = 0; i < behaviours; ++i) {
+      for (size_t d = 0; d < width; ++d) out[d] += keys[i * width + d];
+    }
+    if (spec.kind() != v1::SequencePool::MEAN) return;
+    const auto divisor = static_cast<float>(static_cast<double>(behaviours) + spec.divisor_epsilon());
+    for (size_t d = 0; d < width; ++d) out[d] /= divisor;
+  }
+
+  void Attention(int g) {
+    const ResolvedSpec::Attention& attention = resolved_.attentions[g];
+    const ScoringInput::Sequence& sequence = input_.sequences[attention.sequence];
+    Buffers::User::Behaviours& behaviours = user_.attentions[g];
+    behaviours.uniform = sequence.empty && resolved_.spec.attentions(g).empty() == v1::Attention::EMPTY_POSITIONS_MEAN;
+    behaviours.count = behaviours.uniform ? sequence.positions.size() : Behaviours(attention.sequence);
+    if (behaviours.count > 0) WriteKeys(attention.key, behaviours.count, behaviours.keys);
+  }
+
+  void Interaction(int i) {
+    WriteInteraction(i, 1, user_.interactions[i], [this](const ResolvedSpec::Vector& v) { return Value(v); });
+  }
+
+  void PreTower(int p, const DenseChain& layers) {
+    const ResolvedSpec::Network& network = resolved_.pre_towers[p];
+    const float* x = Assemble(network, 1, [this](const ResolvedSpec::Vector& v) { return Value(v); });
+    Run(layers, x, 1, user_.pre_towers[p].AtLeast(network.out_width));
+  }
+
+ private:
+  size_t Behaviours(int sequence) const {
+    const ScoringInput::Sequence& s = input_.sequences[sequence];
+    return s.empty ? 0 : s.positions.size();
+  }
+
+  const float* Value(const ResolvedSpec::Vector& v) const {
+    switch (v.kind) {
+      case ResolvedSpec::VectorKind::kSlot:
+        return user_.slots[v.index].get();
+      case ResolvedSpec::VectorKind::kSequencePool:
+        return user_.sequence_pools[v.index].get();
+      case ResolvedSpec::VectorKind::kInteraction:
+        return user_.interactions[v.index].get();
+      case ResolvedSpec::VectorKind::kPreTower:
+        return user_.pre_towers[v.index].get();
+      case ResolvedSpec::VectorKind::kAttention:
+        break;  // is per candidate
+    }
+    return nullptr;
+  }
+
+  Buffers::User& user_;
+};
+
+// Candidates [first, first + count) of the request.
+class CandidatePass : public Pass {
+ public:
+  template <typename... Args>
+  CandidatePass(size_t first, size_t count, const Buffers::User& user, Buffers::Candidates& own, Args&&... args)
+      : Pass(std::forward<Args>(args)...), range_{first, count}, user_(user), own_(own) {
+    Fit(own_.slots, resolved_.slots.size());
+    Fit(own_.attentions, resolved_.attentions.size());
+    Fit(own_.interactions, resolved_.interactions.size());
+    Fit(own_.pre_towers, resolved_.pre_towers.size());
+  }
+
+  void Slot(int slot) {
+    const size_t width = resolved_.slots[slot].width;
+    WriteSlot(slot, range_, own_.slots[slot].AtLeast(range_.count * width), width);
+  }
+
+  // Into `pooled` [count, D]; `weights` as in AttentionArgs.
+  void Pool(int g, const ActivationUnit& unit, float* pooled, float* weights) {
+    const ResolvedSpec::Attention& attention = resolved_.attentions[g];
+    const Buffers::User::Behaviours& behaviours = user_.attentions[g];
+    const size_t width = attention.key.width;
+    AttentionArgs args;
+    args.queries = Queries(attention.query, width);
+    args.query_stride = width;
+    args.candidates = range_.count;
+    args.keys = behaviours.count > 0 ? behaviours.keys.get() : nullptr;
+    args.behaviours = behaviours.count;
+    args.uniform = behaviours.uniform;
+    args.pooled = pooled;
+    args.pooled_stride = width;
+    args.weights = weights;
+    unit.Pool(args, own_.unit_scratch.AtLeast(unit.ScratchFloats(range_.count, behaviours.count)));
+  }
+
+  void Attention(int g, const ActivationUnit& unit, const DenseChain& post) {
+    const size_t width = resolved_.attentions[g].key.width;
+    const size_t rows = range_.count;
+    Floats& value = own_.attentions[g];
+    if (post.empty()) {
+      Pool(g, unit, value.AtLeast(rows * width), nullptr);
+      return;
+    }
+    float* pooled = own_.pooled.AtLeast(DenseLayer::PaddedRows(rows) * width);
+    Pool(g, unit, pooled, nullptr);
+    Run(post, pooled, rows, value.AtLeast(rows * post.back()->out()));
+  }
+
+  void Interaction(int i) {
+    WriteInteraction(i, range_.count, own_.interactions[i], [this](const ResolvedSpec::Vector& v) { return Value(v); });
+  }
+
+  void PreTower(int p, const DenseChain& layers) {
+    const ResolvedSpec::Network& network = resolved_.pre_towers[p];
+    Run(layers, Input(network), range_.count, own_.pre_towers[p].AtLeast(range_.count * network.out_width));
+  }
+
+  void Tower(const DenseChain& layers, float logit_bias, std::span<float> scores) {
+    if (layers.empty()) {
+      std::fill(scores.begin(), scores.end(), logit_bias);
+    } else {
+      Run(layers, Input(resolved_.tower), range_.count, scores.data());
+    }
+    for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) AddIdBias(bias, scores);
+    for (const ResolvedSpec::Vector& v : resolved_.wide) AddElements(v, scores);
+    Sigmoid(isa_, scores.data(), scores.size());
+  }
+
+ private:
+  // [count, D], filled up with zeros where the slots are narrower.
+  const float* Queries(const ResolvedSpec::Concat& query, size_t width) {
+    float* queries = own_.queries.AtLeast(range_.count * width);
+    if (query.width < width) std::fill_n(queries, range_.count * width, 0.0f);
+    for (size_t i = 0; i < query.slots.size(); ++i) {
+      const int slot = query.slots[i];
+      const bool per_candidate = resolved_.slots[slot].scope == v1::CANDIDATE;
+      const size_t slot_width = resolved_.slots[slot].width;
+      CopyRows((per_candidate ? own_.slots : user_.slots)[slot].get(), per_candidate ? slot_width : 0, range_.count,
+               slot_width, queries + query.offsets[i], width);
+    }
+    return queries;
+  }
+
+  const float* Input(const ResolvedSpec::Network& network) {
+    return Assemble(network, range_.count, [this](const ResolvedSpec::Vector& v) { return Value(v); });
+  }
+
+  const float* Value(const ResolvedSpec::Vector& v) const {
+    switch (v.kind) {
+      case ResolvedSpec::VectorKind::kSlot:
+        return (v.per_candidate ? own_.slots : user_.slots)[v.index].get();
+      case ResolvedSpec::VectorKind::kAttention:
+        return own_.attentions[v.index].get();
+      case ResolvedSpec::VectorKind::kSequencePool:
+        return user_.sequence_pools[v.index].get();
+      case ResolvedSpec::VectorKind::kInteraction:
+        return (v.per_candidate ? own_.interactions : user_.interactions)[v.index].get();
+      case ResolvedSpec::VectorKind::kPreTower:
+        return (v.per_candidate ? own_.pre_towers : user_.pre_towers)[v.index].get();
+    }
+    return nullptr;
+  }
+
   void AddIdBias(const ResolvedSpec::IdBias& bias, std::span<float> logits) {
     const bool per_candidate = resolved_.spec.features(bias.feature).scope() == v1::CANDIDATE;
-    const size_t rows = per_candidate ? logits.size() : 1;
-    float* values = buffers_.biases.AtLeast(rows);
+    const Range rows = per_candidate ? range_ : Range{0, 1};
+    float* values = own_.biases.AtLeast(rows.count);
     Gather(tables_[bias.table], IdRows(bias.feature, rows), values, 1, isa_);
     for (size_t c = 0; c < logits.size(); ++c) logits[c] += values[per_candidate ? c : 0];
   }
@@ -461,11 +599,9 @@ class ForwardPass {
     for (size_t c = 0; c < logits.size(); ++c) logits[c] += v.per_candidate ? sum(first + c * v.width) : of_user;
   }
 
-  const ResolvedSpec& resolved_;
-  const std::vector<EmbeddingTable>& tables_;
-  const InstructionSet isa_;
-  const ScoringInput& input_;
-  Workspace::Buffers& buffers_;
+  const Range range_;
+  const Buffers::User& user_;
+  Buffers::Candidates& own_;
 };
 
 }  // namespace
@@ -489,34 +625,75 @@ InstructionSet DinModel::instruction_set() const { return impl_->isa; }
 
 void DinModel::Score(const ScoringInput& input, Workspace& workspace, std::span<float> scores) const {
   assert(scores.size() == input.candidates);
+  PrepareUser(input, workspace);
+  ScoreCandidates(input, workspace, 0, workspace, scores);
+}
+
+void DinModel::PrepareUser(const ScoringInput& input, Workspace& user) const {
   const ScopedFlushDenormals flush;
   const Impl& m = *impl_;
-  ForwardPass pass(m.resolved, m.tables, m.isa, input, *workspace.buffers_);
+  UserPass pass(user.buffers_->user, m.resolved, m.tables, m.isa, input, user.buffers_->scratch);
   for (size_t s = 0; s < m.slot_is_vector.size(); ++s) {
-    if (m.slot_is_vector[s]) pass.Slot(static_cast<int>(s));
+    if (m.slot_is_vector[s] && m.resolved.slots[s].scope != v1::CANDIDATE) pass.Slot(static_cast<int>(s));
   }
   for (size_t p = 0; p < m.resolved.sequence_pools.size(); ++p) pass.SequencePool(static_cast<int>(p));
+  for (size_t g = 0; g < m.activation_units.size(); ++g) pass.Attention(static_cast<int>(g));
+  for (size_t i = 0; i < m.resolved.interactions.size(); ++i) {
+    if (!m.resolved.interactions[i].per_candidate) pass.Interaction(static_cast<int>(i));
+  }
+  for (size_t p = 0; p < m.pre_towers.size(); ++p) {
+    if (!IsPerCandidate(m.resolved.pre_towers[p])) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
+  }
+}
+
+void DinModel::ScoreCandidates(const ScoringInput& input, const Workspace& user, size_t first, Workspace& workspace,
+                               std::span<float> scores) const {
+  assert(first + scores.size() <= input.candidates);
+  const ScopedFlushDenormals flush;
+  const Impl& m = *impl_;
+  CandidatePass pass(first, scores.size(), user.buffers_->user, workspace.buffers_->candidates, m.resolved, m.tables,
+                     m.isa, input, workspace.buffers_->scratch);
+  for (size_t s = 0; s < m.slot_is_vector.size(); ++s) {
+    if (m.slot_is_vector[s] && m.resolved.slots[s].scope == v1::CANDIDATE) pass.Slot(static_cast<int>(s));
+  }
   for (size_t g = 0; g < m.activation_units.size(); ++g) {
     pass.Attention(static_cast<int>(g), *m.activation_units[g], m.posts[g]);
   }
-  for (size_t i = 0; i < m.resolved.interactions.size(); ++i) pass.Interaction(static_cast<int>(i));
-  for (size_t p = 0; p < m.pre_towers.size(); ++p) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
+  for (size_t i = 0; i < m.resolved.interactions.size(); ++i) {
+    if (m.resolved.interactions[i].per_candidate) pass.Interaction(static_cast<int>(i));
+  }
+  for (size_t p = 0; p < m.pre_towers.size(); ++p) {
+    if (IsPerCandidate(m.resolved.pre_towers[p])) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
+  }
   pass.Tower(m.tower, m.logit_bias, scores);
+}
+
+double DinModel::EstimateCandidate(const ScoringInput& input) const {
+  double work = impl_->candidate_work;
+  for (size_t g = 0; g < impl_->pair_work.size(); ++g) {
+    const int sequence = impl_->resolved.attentions[g].sequence;
+    work += impl_->pair_work[g] * static_cast<double>(input.sequences[sequence].positions.size());
+  }
+  return work / WorkPerMicrosecond(impl_->isa);
 }
 
 std::vector<AttentionWeights> DinModel::Explain(const ScoringInput& input, size_t candidate,
                                                 Workspace& workspace) const {
   assert(candidate < input.candidates);
+  PrepareUser(input, workspace);
   const ScopedFlushDenormals flush;
   const Impl& m = *impl_;
-  ForwardPass pass(m.resolved, m.tables, m.isa, input, *workspace.buffers_);
+  CandidatePass pass(candidate, 1, workspace.buffers_->user, workspace.buffers_->candidates, m.resolved, m.tables,
+                     m.isa, input, workspace.buffers_->scratch);
   std::vector<AttentionWeights> out(m.activation_units.size());
   for (size_t g = 0; g < out.size(); ++g) {
     const ResolvedSpec::Attention& attention = m.resolved.attentions[g];
-    for (int slot : attention.query.slots) pass.Slot(slot);
+    for (int slot : attention.query.slots) {
+      if (m.resolved.slots[slot].scope == v1::CANDIDATE) pass.Slot(slot);
+    }
     out[g].weights.resize(input.sequences[attention.sequence].positions.size());
     std::vector<float> pooled(attention.key.width);
-    pass.Pool(static_cast<int>(g), *m.activation_units[g], candidate, 1, pooled.data(), out[g].weights.data());
+    pass.Pool(static_cast<int>(g), *m.activation_units[g], pooled.data(), out[g].weights.data());
     const bool no_mean = m.resolved.spec.attentions(static_cast<int>(g)).empty() == v1::Attention::EMPTY_ZERO;
     if (input.sequences[attention.sequence].empty && no_mean) out[g].weights.clear();
   }

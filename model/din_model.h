@@ -31,7 +31,8 @@ class Workspace {
 
 // How much the behaviours counted for one candidate, per attention of the spec.
 struct AttentionWeights {
-  std::vector<float> weights;  // parallel to ScoringInput::Sequence::positions; empty when the sequence counted as empty
+  std::vector<float>
+      weights;  // parallel to ScoringInput::Sequence::positions; empty when the sequence counted as empty
 };
 
 // Immutable: every method is const and safe from any number of threads, each with a Workspace of its own.
@@ -52,6 +53,17 @@ class DinModel {
   // scores[c] in [0, 1] for each candidate. `input` comes from decoder().Decode. Cannot fail; does not allocate once
   // the workspace has seen a request of this size.
   void Score(const ScoringInput& input, Workspace& workspace, std::span<float> scores) const;
+
+  // The same in two steps, so that several threads can share one request: first, once, what the user brings, then
+  // candidates [first, first + scores.size()). While ScoreCandidates runs, nobody may write `user`, except that it is
+  // also the `workspace` of one of the threads. However the candidates are split, the scores are the same, bit for bit.
+  void PrepareUser(const ScoringInput& input, Workspace& user) const;
+  void ScoreCandidates(const ScoringInput& input, const Workspace& user, size_t first, Workspace& workspace,
+                       std::span<float> scores) const;
+
+  // What ScoreCandidates takes for one candidate of this request, in microseconds: within a factor of two or three,
+  // good enough to decide whether it is worth sharing.
+  double EstimateCandidate(const ScoringInput& input) const;
 
   // One entry per attention of the spec, for one candidate. Allocates: for people, not for the hot path.
   std::vector<AttentionWeights> Explain(const ScoringInput& input, size_t candidate, Workspace& workspace) const;

@@ -40,14 +40,25 @@ class ScoringJob {
   std::atomic<bool> cancelled = false;
 };
 
+// The work of one job, in units that several scoring threads can do at the same time.
+class SharedWork {
+ public:
+  virtual ~SharedWork() = default;
+  // Units [begin, end), each unit once, on any scoring thread. May throw.
+  virtual void Run(size_t begin, size_t end, ScoringMemory& memory) = 0;
+};
+
 // A fixed number of threads, each with memory of its own, behind one first-in-first-out queue. Scoring never runs on
-// gRPC's few shared threads, and as many threads as cores keep a request's work on one core from beginning to end.
-// Submit from any thread. Standard primitives only, so ThreadSanitizer sees everything.
+// gRPC's few shared threads, and as many threads as cores keep a busy server's requests on one core each, from
+// beginning to end. A thread with nothing to do may help another with a large job (Share), but jobs come first: a
+// thread helps only while the queue is empty, and looks again after every piece. Submit from any thread. Standard
+// primitives only, so ThreadSanitizer sees everything.
 class ScoringPool {
  public:
   struct Options {
     int threads = 1;     // at least 1
     size_t queue = 256;  // jobs that may wait: what the AdmissionController admits
+    bool share = true;   // false: Share asks nobody
   };
 
   explicit ScoringPool(const Options& options);
@@ -60,16 +71,31 @@ class ScoringPool {
   // allocate when it accepts.
   absl::Status Submit(ScoringJob* job);
 
+  // For a job's Run, on its scoring thread: all units of `work`, by this thread and up to `helpers` others, if they are
+  // idle and no job waits. Returns when all are done. What a helper has not begun, this thread does itself, so it never
+  // waits for one to wake up. Throws what a unit threw; the rest may then not have been run. Does not
+  // allocate.
+  void Share(SharedWork& work, size_t units, size_t helpers, ScoringMemory& memory);
+
  private:
+  struct Offer;
+
   void Work(int thread);
   static void Do(ScoringJob& job, ScoringMemory& memory);
   ScoringJob* Pop();
+  bool Invite(Offer& offer, size_t helpers);
+  Offer& Join();
+  void Help(Offer& offer, ScoringMemory& memory);
+  void Withdraw(Offer& offer);
 
+  const bool share_;
   std::mutex mutex_;
-  std::condition_variable work_;  // a job was queued, or stopping_
+  std::condition_variable work_;  // a job was queued, or an offer made, or stopping_
   std::vector<ScoringJob*> ring_;
   size_t head_ = 0;
-  size_t size_ = 0;
+  std::atomic<size_t> size_ = 0;  // written under the mutex; helpers look without
+  size_t idle_ = 0;               // threads that wait for work_
+  std::vector<Offer*> offers_;    // those that want more helpers, oldest first
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -13,6 +13,7 @@
 #include "model/status_macros.h"
 #include "server/explain.h"
 #include "server/model_metadata.h"
+#include "server/shared_scoring.h"
 #include "server/status.h"
 
 namespace din {
@@ -78,7 +79,7 @@ class Call : public grpc::ServerUnaryReactor, public ScoringJob {
   absl::Status ScoreAndRank(const v1::ScoreRequest& request, const DinModel& model, ScoringMemory& memory) const {
     DIN_RETURN_IF_ERROR(DecodeScoreRequest(request, model, service_.limits, memory.input));
     memory.scores.resize(memory.input.candidates);
-    model.Score(memory.input, memory.workspace, memory.scores);
+    DIN_RETURN_IF_ERROR(ScoreShared(model, *this, service_.pool, memory, memory.scores));
     DIN_RETURN_IF_ERROR(CheckScores(request, memory.scores));
     Rank(memory.scores, request.top_k(), memory.ranking);
     return absl::OkStatus();

@@ -110,6 +110,7 @@ class Process {
     options.listen = config_.listen;
     options.threads = config_.threads > 0 ? static_cast<int>(config_.threads) : UsableCpus();
     options.queue = config_.queue;
+    options.share_requests = config_.share_requests;
     options.max_request_bytes = config_.max_request_bytes;
     options.limits = config_.limits();
     options.models = &registry_;

@@ -114,7 +114,7 @@ struct Server::Impl {
 
   explicit Impl(const Options& options)
       : admission({.queue = options.queue}),
-        pool({.threads = options.threads, .queue = options.queue}),
+        pool({.threads = options.threads, .queue = options.queue, .share = options.share_requests}),
         service({.models = *options.models, .admission = admission, .pool = pool, .limits = options.limits}) {}
 
   AdmissionController admission;

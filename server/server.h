@@ -21,6 +21,7 @@ class Server {
     std::vector<std::string> listen;  // "host:port" (port 0: any free one) or "unix:path"
     int threads = 1;
     size_t queue = 256;
+    bool share_requests = true;
     size_t max_request_bytes = 4u << 20;
     RequestLimits limits;
     const ModelRegistry* models = nullptr;  // outlives the server

@@ -319,6 +319,31 @@ TEST(PropertyTest, ScoreDoesNotDependOnTheOtherCandidates) {
   }
 }
 
+// Two threads' workspaces, in ranges of any size: as when a request is shared.
+TEST(PropertyTest, ScoreDoesNotDependOnHowTheCandidatesAreSplit) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
+    for (uint64_t seed = 0; seed < 100; ++seed) {
+      const RawModel raw = RandomModel(seed);
+      const auto model = CreateModel(raw, isa);
+      ASSERT_NE(model, nullptr) << "seed " << seed;
+      Rng rng = RequestRng(seed);
+      const RequestSize size{1 + rng() % 40, rng() % 20, 4};
+      const ScoringInput input = DecodeOrDie(model->decoder(), RandomRequest(rng, raw.spec, raw.tensors, size));
+      Workspace user, helper;
+      const std::vector<float> whole = ScoresOf(*model, input, user);
+      std::vector<float> split(input.candidates);
+      model->PrepareUser(input, user);
+      for (size_t first = 0; first < input.candidates;) {
+        const size_t count = std::min(1 + rng() % 13, input.candidates - first);
+        model->ScoreCandidates(input, user, first, rng() % 2 == 0 ? user : helper,
+                               std::span(split).subspan(first, count));
+        first += count;
+      }
+      ASSERT_EQ(split, whole) << Name(isa) << ", seed " << seed;
+    }
+  }
+}
+
 // What a workspace was used for before leaves no trace: other models, larger and smaller requests.
 TEST(PropertyTest, ScoreDoesNotDependOnTheWorkspace) {
   for (InstructionSet isa : SupportedInstructionSets()) {
@@ -362,6 +387,7 @@ TEST(PropertyTest, ScoreDoesNotAllocateOnceWarm) {
       const AllocationCounter counter;
       model->Score(input, workspace, scores);
       model->Score(smaller, workspace, smaller_scores);
+      model->ScoreCandidates(smaller, workspace, 3, workspace, smaller_scores.subspan(3, 5));
       EXPECT_EQ(counter.count(), 0u) << Name(isa) << ", seed " << seed;
       in_onednn += counter.in_onednn();
     }
