@@ -1,4 +1,5 @@
-// Fully connected layers on oneDNN: the tower and what surrounds it. The only user of dnnl.hpp is dense.cc.
+// Fully connected layers: the tower and what surrounds it. Small ones on our own kernel, large ones on oneDNN.
+// The only user of dnnl.hpp is dense.cc.
 #pragma once
 
 #include <cstddef>
@@ -35,9 +36,12 @@ class DenseLayer {
   // past `rows` may hold anything finite; output rows past `rows` are overwritten with nothing of value.
   static size_t PaddedRows(size_t rows);
   // x [PaddedRows(rows), in] -> y [PaddedRows(rows), out], both contiguous, 64-byte aligned and not overlapping.
-  // Does not fail. Allocates nothing itself after the calling thread's first call; oneDNN 2.6.3 makes and frees six or
-  // seven small objects inside each execution of a primitive, of which there is one per 64, 16 or 4 rows.
-  virtual void Run(const float* x, size_t rows, float* y, void* scratch) const = 0;
+  // Does not fail. Allocates nothing itself after the calling thread's first call; oneDNN 2.6.3, which runs layers of
+  // more than 1 MiB of weights, makes and frees six or seven small objects inside each execution of a primitive, of
+  // which there is one per 64, 16 or 4 rows.
+  void Run(const float* x, size_t rows, float* y, void* scratch) const { RunFrom(nullptr, x, rows, y, scratch); }
+  // The same, adding to `start` instead of the layer's bias: [out], 64-byte aligned, its memory in whole 64 bytes.
+  virtual void RunFrom(const float* start, const float* x, size_t rows, float* y, void* scratch) const = 0;
 };
 
 }  // namespace din

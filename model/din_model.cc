@@ -96,6 +96,30 @@ bool IsPerCandidate(const ResolvedSpec::Network& network) {
                      [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
 }
 
+// Terms of the user alone, and terms of the candidate.
+bool IsMixed(const ResolvedSpec::Network& network) {
+  return IsPerCandidate(network) && !std::all_of(network.input.begin(), network.input.end(),
+                                                 [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
+}
+
+// Takes the columns of the user's terms and the bias out of `layer`, and gives them as a layer of their own.
+DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer) {
+  DenseLayerWeights user{.out = layer.out, .bias = layer.bias};
+  std::vector<float> rest;
+  for (size_t u = 0; u < layer.out; ++u) {
+    auto column = layer.weight.begin() + static_cast<std::ptrdiff_t>(u * layer.in);
+    for (const ResolvedSpec::Term& term : network.input) {
+      std::vector<float>& to = term.per_candidate() ? rest : user.weight;
+      to.insert(to.end(), column, column + static_cast<std::ptrdiff_t>(term.width()));
+      column += static_cast<std::ptrdiff_t>(term.width());
+    }
+  }
+  user.in = user.weight.size() / layer.out;
+  layer.in -= user.in;
+  layer.weight = std::move(rest);
+  return user;
+}
+
 constexpr double kActivationWork = 8;
 
 double RowWork(const DenseChain& chain) {
@@ -145,6 +169,7 @@ struct Workspace::Buffers {
     // Those that read nothing of a candidate:
     std::vector<Floats> interactions;  // [1, out width]
     std::vector<Floats> pre_towers;    // [1, out width]
+    Floats tower;                      // [1, units of the first layer], before its activation
   };
   // A range of its candidates: each thread's own.
   struct Candidates {
@@ -184,6 +209,9 @@ struct DinModel::Impl {
   std::vector<std::unique_ptr<const ActivationUnit>> activation_units;
   std::vector<DenseChain> posts;
   std::vector<DenseChain> pre_towers;
+  // What the tower's first layer makes of the terms that are the user's alone, its bias included, once per request;
+  // null where there are none. The first layer of `tower` then has the columns of the candidate's terms only.
+  std::unique_ptr<const DenseLayer> tower_user;
   DenseChain tower;
   float logit_bias = 0;  // of a model without a tower
   // Multiply-adds, an activation counted as a few: what EstimateCandidate is made from.
@@ -218,7 +246,11 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
     DIN_ASSIGN_OR_RETURN(DenseChain pre, CreateChain(FoldPreTower(resolved, p, reader), isa));
     pre_towers.push_back(std::move(pre));
   }
-  DIN_ASSIGN_OR_RETURN(tower, CreateChain(FoldTower(resolved, reader), isa));
+  DIN_ASSIGN_OR_RETURN(std::vector<DenseLayerWeights> tower_weights, FoldTower(resolved, reader));
+  if (!tower_weights.empty() && IsMixed(resolved.tower)) {
+    DIN_ASSIGN_OR_RETURN(tower_user, DenseLayer::Create(SplitOffUser(resolved.tower, tower_weights.front()), isa));
+  }
+  DIN_ASSIGN_OR_RETURN(tower, CreateChain(std::move(tower_weights), isa));
   DIN_ASSIGN_OR_RETURN(logit_bias, FoldLogitBias(resolved, reader));
   for (const DenseChain& post : posts) candidate_work += RowWork(post);
   for (size_t p = 0; p < pre_towers.size(); ++p) {
@@ -257,6 +289,7 @@ namespace {
 class Pass {
  public:
   using Buffers = Workspace::Buffers;
+  enum class Terms { kAll, kOfUser, kOfCandidate };  // of a network's input
 
   Pass(const ResolvedSpec& resolved, const std::vector<EmbeddingTable>& tables, InstructionSet isa,
        const ScoringInput& input, Buffers::Scratch& scratch)
@@ -339,13 +372,19 @@ class Pass {
     for (size_t r = 0; r < rows; ++r, row += from_stride) std::copy_n(row, width, to + r * to_stride);
   }
 
-  // The network's input [rows, in_width], in scratch_.layer[0]. value(vector) finds a vector's rows.
+  static bool Has(Terms terms, const ResolvedSpec::Term& term) {
+    return terms == Terms::kAll || (terms == Terms::kOfCandidate) == term.per_candidate();
+  }
+
+  // The network's input [rows, width of these terms], in scratch_.layer[0]. value(vector) finds a vector's rows.
   template <typename Value>
-  const float* Assemble(const ResolvedSpec::Network& network, size_t rows, const Value& value) {
-    const size_t stride = network.in_width;
+  const float* Assemble(const ResolvedSpec::Network& network, Terms terms, size_t rows, const Value& value) {
+    size_t stride = 0;
+    for (const ResolvedSpec::Term& term : network.input) stride += Has(terms, term) ? term.width() : 0;
     float* out = scratch_.layer[0].AtLeast(DenseLayer::PaddedRows(rows) * stride);
     size_t offset = 0;
     for (const ResolvedSpec::Term& term : network.input) {
+      if (!Has(terms, term)) continue;
       const float* a = value(term.a) + term.a.begin;
       CopyRows(a, term.a.per_candidate ? term.a.width : 0, rows, term.width(), out + offset, stride);
       if (term.is_product) {
@@ -382,13 +421,15 @@ class Pass {
     }
   }
 
-  // Layer after layer; x may be scratch_.layer[0]. The result goes to `out` [rows, out of the last layer].
-  void Run(const DenseChain& layers, const float* x, size_t rows, float* out) {
+  // Layer after layer; x may be scratch_.layer[0]. The result goes to `out` [rows, out of the last layer]. `start`: as
+  // in DenseLayer::RunFrom, for the first layer.
+  void Run(const DenseChain& layers, const float* x, size_t rows, float* out, const float* start = nullptr) {
     int into = 1;
     for (const auto& layer : layers) {
       float* y = scratch_.layer[into].AtLeast(DenseLayer::PaddedRows(rows) * layer->out());
       void* scratch = scratch_.dense.AtLeast(layer->ScratchBytes() / sizeof(float) + 1);
-      layer->Run(x, rows, y, scratch);
+      layer->RunFrom(start, x, rows, y, scratch);
+      start = nullptr;
       x = y;
       into = 1 - into;
     }
@@ -452,8 +493,15 @@ class UserPass : public Pass {
 
   void PreTower(int p, const DenseChain& layers) {
     const ResolvedSpec::Network& network = resolved_.pre_towers[p];
-    const float* x = Assemble(network, 1, [this](const ResolvedSpec::Vector& v) { return Value(v); });
+    const float* x = Assemble(network, Terms::kAll, 1, [this](const ResolvedSpec::Vector& v) { return Value(v); });
     Run(layers, x, 1, user_.pre_towers[p].AtLeast(network.out_width));
+  }
+
+  void Tower(const DenseLayer& layer) {
+    const float* x =
+        Assemble(resolved_.tower, Terms::kOfUser, 1, [this](const ResolvedSpec::Vector& v) { return Value(v); });
+    float* out = user_.tower.AtLeast(DenseLayer::PaddedRows(1) * layer.out());
+    layer.Run(x, 1, out, scratch_.dense.AtLeast(layer.ScratchBytes() / sizeof(float) + 1));
   }
 
  private:
@@ -535,14 +583,16 @@ class CandidatePass : public Pass {
 
   void PreTower(int p, const DenseChain& layers) {
     const ResolvedSpec::Network& network = resolved_.pre_towers[p];
-    Run(layers, Input(network), range_.count, own_.pre_towers[p].AtLeast(range_.count * network.out_width));
+    Run(layers, Input(network, Terms::kAll), range_.count,
+        own_.pre_towers[p].AtLeast(range_.count * network.out_width));
   }
 
-  void Tower(const DenseChain& layers, float logit_bias, std::span<float> scores) {
+  void Tower(const DenseChain& layers, float logit_bias, Terms terms, std::span<float> scores) {
     if (layers.empty()) {
       std::fill(scores.begin(), scores.end(), logit_bias);
     } else {
-      Run(layers, Input(resolved_.tower), range_.count, scores.data());
+      Run(layers, Input(resolved_.tower, terms), range_.count, scores.data(),
+          terms == Terms::kAll ? nullptr : user_.tower.get());
     }
     for (const ResolvedSpec::IdBias& bias : resolved_.id_biases) AddIdBias(bias, scores);
     for (const ResolvedSpec::Vector& v : resolved_.wide) AddElements(v, scores);
@@ -564,8 +614,8 @@ class CandidatePass : public Pass {
     return queries;
   }
 
-  const float* Input(const ResolvedSpec::Network& network) {
-    return Assemble(network, range_.count, [this](const ResolvedSpec::Vector& v) { return Value(v); });
+  const float* Input(const ResolvedSpec::Network& network, Terms terms) {
+    return Assemble(network, terms, range_.count, [this](const ResolvedSpec::Vector& v) { return Value(v); });
   }
 
   const float* Value(const ResolvedSpec::Vector& v) const {
@@ -644,6 +694,7 @@ void DinModel::PrepareUser(const ScoringInput& input, Workspace& user) const {
   for (size_t p = 0; p < m.pre_towers.size(); ++p) {
     if (!IsPerCandidate(m.resolved.pre_towers[p])) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
   }
+  if (m.tower_user != nullptr) pass.Tower(*m.tower_user);
 }
 
 void DinModel::ScoreCandidates(const ScoringInput& input, const Workspace& user, size_t first, Workspace& workspace,
@@ -665,7 +716,7 @@ void DinModel::ScoreCandidates(const ScoringInput& input, const Workspace& user,
   for (size_t p = 0; p < m.pre_towers.size(); ++p) {
     if (IsPerCandidate(m.resolved.pre_towers[p])) pass.PreTower(static_cast<int>(p), m.pre_towers[p]);
   }
-  pass.Tower(m.tower, m.logit_bias, scores);
+  pass.Tower(m.tower, m.logit_bias, m.tower_user == nullptr ? Pass::Terms::kAll : Pass::Terms::kOfCandidate, scores);
 }
 
 double DinModel::EstimateCandidate(const ScoringInput& input) const {

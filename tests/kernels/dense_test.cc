@@ -68,14 +68,48 @@ TEST_F(DenseTest, IsTheReferenceOnEveryShapeAndNumberOfRows) {
         const std::vector<float> x = random.Normal(rows * in, 1);
         const std::vector<float> y = RunRows(*layer, x.data(), rows);
         for (size_t r = 0; r < rows; ++r) {
-          const auto expected = reference::Dense<double>(
-              weights.weight, weights.bias, weights.activation, {x.begin() + r * in, x.begin() + (r + 1) * in});
+          const auto expected = reference::Dense<double>(weights.weight, weights.bias, weights.activation,
+                                                         {x.begin() + r * in, x.begin() + (r + 1) * in});
           for (size_t u = 0; u < out; ++u) {
             ASSERT_NEAR(y[r * out + u], expected[u], kTolerance) << in << " -> " << out << " row " << r;
           }
         }
       }
     }
+  }
+}
+
+// More than 1 MiB of weights: oneDNN's.
+TEST_F(DenseTest, IsTheReferenceOnLargeLayers) {
+  Random random(57);
+  for (const auto& [in, out] : {std::pair<size_t, size_t>{1030, 257}, {2100, 126}, {520, 1000}}) {
+    const auto weights = RandomLayer(random, in, out, ActivationKind::kDice);
+    const auto layer = Create(weights);
+    const std::vector<float> x = random.Normal(7 * in, 1);
+    const std::vector<float> y = RunRows(*layer, x.data(), 7);
+    for (size_t r = 0; r < 7; ++r) {
+      const auto expected = reference::Dense<double>(weights.weight, weights.bias, weights.activation,
+                                                     {x.begin() + r * in, x.begin() + (r + 1) * in});
+      for (size_t u = 0; u < out; ++u) ASSERT_NEAR(y[r * out + u], expected[u], kTolerance) << in << " -> " << out;
+    }
+  }
+}
+
+TEST_F(DenseTest, AddsToAStartInsteadOfTheBias) {
+  Random random(58);
+  for (const auto& [in, out] : {std::pair<size_t, size_t>{36, 37}, {80, 200}, {1030, 257}}) {
+    auto weights = RandomLayer(random, in, out, ActivationKind::kDice);
+    const auto layer = Create(weights);
+    const std::vector<float> start = random.Normal(out, 1);
+    GuardedFloats aligned((out + 15) / 16 * 16), y(DenseLayer::PaddedRows(5) * out), x(DenseLayer::PaddedRows(5) * in),
+        scratch(layer->ScratchBytes() / sizeof(float) + 1);
+    std::copy(start.begin(), start.end(), aligned.data());
+    const std::vector<float> input = random.Normal(5 * in, 1);
+    std::copy(input.begin(), input.end(), x.data());
+    layer->RunFrom(aligned.data(), x.data(), 5, y.data(), scratch.data());
+    weights.bias = start;
+    EXPECT_EQ(std::vector<float>(y.data(), y.data() + 5 * out), RunRows(*Create(weights), input.data(), 5))
+        << in << " -> " << out;
   }
 }
 
@@ -96,8 +130,19 @@ TEST_F(DenseTest, EveryActivationIsTheReference) {
 // The promise that a score does not depend on its neighbours: the same row at every place among 1 to 150 others.
 TEST_F(DenseTest, ARowIsTheSameBitForBitWhereverAndWithWhomeverItIsComputed) {
   Random random(53);
-  for (const auto& [in, out] : {std::pair<size_t, size_t>{384, 80}, {80, 40}, {40, 1}, {200, 80}, {131, 37}, {36, 1},
-                               {1, 1}, {2, 1}, {3, 5}, {512, 16}, {1000, 8}}) {
+  for (const auto& [in, out] : {std::pair<size_t, size_t>{384, 80},
+                                {80, 40},
+                                {40, 1},
+                                {200, 80},
+                                {131, 37},
+                                {36, 1},
+                                {1, 1},
+                                {2, 1},
+                                {3, 5},
+                                {512, 16},
+                                {1000, 8},
+                                {1030, 257},
+                                {2100, 126}}) {
     const auto layer = Create(RandomLayer(random, in, out, ActivationKind::kDice));
     const size_t rows = 150;
     const std::vector<float> x = random.Normal(rows * in, 1);
