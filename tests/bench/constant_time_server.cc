@@ -1,15 +1,18 @@
 // A ScoringService that answers every request right and at once, whatever its size: what is left is the load
 // generator's own truth. Prints "port N" and serves until it is killed.
 //
-//   constant_time_server [--refuse-every N] [--wrong-every N] [--swap-after N]
+//   constant_time_server [--unix PATH] [--refuse-every N] [--wrong-every N] [--swap-after N]
 //
+//   --unix PATH        listens there too
 //   --refuse-every N   every n-th answer is RESOURCE_EXHAUSTED
 //   --wrong-every N    every n-th answer has a score above 1
 //   --swap-after N     version 1 until n requests have come, then version 2
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include <grpcpp/grpcpp.h>
@@ -40,10 +43,11 @@ class ConstantTimeService final : public v1::ScoringService::CallbackService {
     }
     response->set_model(request->model());
     response->set_version(faults_.swap_after > 0 && n > faults_.swap_after ? 2 : 1);
-    for (int c = 0; c < request->candidate_ids_size(); ++c) {
+    const int candidates = request->candidates().empty() ? 0 : request->candidates(0).ids_size();
+    for (int c = 0; c < std::max(candidates, request->candidate_ids_size()); ++c) {
       response->add_index(c);
       response->add_scores(1.0f / static_cast<float>(c + 2));
-      response->add_candidate_ids(request->candidate_ids(c));
+      if (c < request->candidate_ids_size()) response->add_candidate_ids(request->candidate_ids(c));
     }
     if (faults_.wrong_every > 0 && n % faults_.wrong_every == 0) response->set_scores(0, 1.5f);
     reactor->Finish(grpc::Status::OK);
@@ -83,8 +87,10 @@ class ConstantTimeService final : public v1::ScoringService::CallbackService {
 
 int Main(int argc, char** argv) {
   Faults faults;
+  std::string unix_path;
   for (int a = 1; a + 1 < argc; a += 2) {
     const std::string_view flag = argv[a];
+    if (flag == "--unix") unix_path = argv[a + 1];
     const uint64_t value = std::strtoull(argv[a + 1], nullptr, 10);
     if (flag == "--refuse-every") faults.refuse_every = value;
     if (flag == "--wrong-every") faults.wrong_every = value;
@@ -94,6 +100,7 @@ int Main(int argc, char** argv) {
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  if (!unix_path.empty()) builder.AddListeningPort("unix:" + unix_path, grpc::InsecureServerCredentials());
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();
   if (server == nullptr) return 1;
