@@ -12,29 +12,40 @@
 
 namespace din {
 
-// The fields that a behaviour and a candidate carry alike, each with one table for both (section 4.1).
-enum Field { kItemField, kCategoryField, kFields };
+// Which values of a field have a row in its table. The others share the row one past the last, which stands for no
+// row: zeros, never trained.
+struct KeptValues {
+  size_t rows = 0;
+  std::vector<int32_t> row_of;  // [values], `rows` for those without; empty: row i is value i
+
+  size_t Row(int32_t value) const { return row_of.empty() ? value : row_of[value]; }
+};
+
+// All values; or, as the paper filters rare ids (section 6.5), of each field the `most_frequent` that occur most often.
+std::vector<KeptValues> KeepValues(const Dataset& data, const Occurrences& occurrences, size_t most_frequent);
 
 struct Batch {
   struct Rows {
-    std::vector<int64_t> distinct;   // table rows, in order of first use
-    std::vector<int64_t> candidate;  // [samples] indices into `distinct`
-    std::vector<int64_t> behaviour;  // [behaviours] indices into `distinct`
+    std::vector<int64_t> distinct;  // table rows, in order of first use
+    std::vector<int64_t> sample;    // [samples] indices into `distinct`: of the candidate, or the side field
+    std::vector<std::vector<int64_t>> behaviours;  // [sequences][behaviours] indices into `distinct`; item fields only
   };
-  Rows fields[kFields];
-  std::vector<int64_t> begin;  // [samples + 1] offsets into the behaviours
-  std::vector<int64_t> owner;  // [behaviours] the sample that each belongs to
-  std::vector<float> labels;   // [samples]
+  struct Owners {
+    std::vector<int64_t> begin;  // [samples + 1] offsets into the behaviours
+    std::vector<int64_t> owner;  // [behaviours] the sample that each belongs to
+  };
+  std::vector<Rows> fields;
+  std::vector<Owners> sequences;
+  std::vector<float> labels;  // [samples]
 
   size_t samples() const { return labels.size(); }
-  size_t behaviours() const { return owner.size(); }
 };
 
-// One thread. Keeps a word per table row, so building a batch costs what the batch holds.
+// One thread. Keeps two words per table row, so building a batch costs what the batch holds.
 class BatchBuilder {
  public:
-  // `data` must outlive the builder.
-  BatchBuilder(const Dataset& data, int max_history);
+  // `data` and `kept` must outlive the builder.
+  BatchBuilder(const Dataset& data, std::span<const KeptValues> kept, int max_history);
 
   // Reuses the memory of `batch`.
   void Build(std::span<const Sample> samples, Batch& batch);
@@ -44,12 +55,13 @@ class BatchBuilder {
     uint32_t batch = 0;  // the last batch that used this row
     uint32_t index = 0;  // and where in its `distinct`
   };
-  int64_t Use(Field field, int32_t row, Batch& batch);
+  int64_t Use(size_t field, int32_t value, Batch& batch);
 
   const Dataset& data_;
+  const std::span<const KeptValues> kept_;
   const int max_history_;
   uint32_t batch_number_ = 0;
-  std::vector<Place> places_[kFields];
+  std::vector<std::vector<Place>> places_;
 };
 
 }  // namespace din

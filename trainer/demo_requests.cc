@@ -46,15 +46,23 @@ std::vector<int32_t> DrawCandidates(const Dataset& data, size_t user, int count,
 
 nlohmann::ordered_json Request(const Dataset& data, std::span<const Event> history, std::span<const int32_t> candidates,
                                const std::string& model) {
-  std::vector<int64_t> behaviours;
-  for (const Event& event : history) behaviours.push_back(data.items[event.item].id);
-  std::vector<int64_t> items;
-  for (int32_t item : candidates) items.push_back(data.items[item].id);
-  nlohmann::ordered_json sequence = {{"name", kHistory}, {"columns", {{{"name", kHistoryItem}, {"ids", behaviours}}}}};
+  // Integers or strings, as the snapshot's vocabulary has them.
+  const char* const ids = data.integer_ids ? "ids" : "keys";
+  const auto raw = [&](int32_t item) -> nlohmann::ordered_json {
+    const std::string& id = data.items[item].id;
+    if (data.integer_ids) return std::stoll(id);
+    return id;
+  };
+  auto behaviours = nlohmann::ordered_json::array();
+  for (const Event& event : history) behaviours.push_back(raw(event.item));
+  auto items = nlohmann::ordered_json::array();
+  for (const int32_t item : candidates) items.push_back(raw(item));
+  const std::string list = SequenceName(data, 0);
+  nlohmann::ordered_json sequence = {{"name", list}, {"columns", {{{"name", list + "_item"}, {ids, behaviours}}}}};
   return {{"model", model},
           {"sequences", {sequence}},
-          {"candidates", {{{"name", kItem}, {"ids", items}}}},
-          {"candidate_ids", items},
+          {"candidates", {{{"name", kItem}, {ids, items}}}},
+          {std::string("candidate_") + ids, items},
           {"labels", true}};
 }
 

@@ -6,47 +6,76 @@
 
 namespace din {
 
-EmbeddingTable RandomTable(size_t rows, size_t dim, double deviation, uint64_t seed) {
-  EmbeddingTable table{rows, dim, std::vector<float>(rows * dim)};
+TrainableTable RandomTable(size_t rows, size_t dim, size_t random_dim, double deviation, uint64_t seed) {
+  TrainableTable table{rows, dim, std::vector<float>(rows * dim)};
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal(0, static_cast<float>(deviation));
-  for (float& w : table.weights) w = normal(random);
+  for (size_t row = 0; row < rows; ++row) {
+    for (float& w : table.Row(row).first(random_dim)) w = normal(random);
+  }
   return table;
 }
 
-void Gather(const EmbeddingTable& table, std::span<const int64_t> rows, std::span<float> out) {
-  for (size_t i = 0; i < rows.size(); ++i) std::ranges::copy(table.Row(rows[i]), out.begin() + i * table.dim);
+void Gather(const TrainableTable& table, std::span<const int64_t> rows, std::span<float> out) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::span<float> to = out.subspan(i * table.dim, table.dim);
+    if (static_cast<size_t>(rows[i]) == table.rows) {
+      std::ranges::fill(to, 0.0f);
+    } else {
+      std::ranges::copy(table.Row(rows[i]), to.begin());
+    }
+  }
 }
 
-void AddMiniBatchAware(const EmbeddingTable& table, std::span<const int64_t> rows, std::span<const uint32_t> counts,
+void AddMiniBatchAware(const TrainableTable& table, std::span<const int64_t> rows, std::span<const uint32_t> counts,
                        double lambda, std::span<float> gradients) {
   for (size_t i = 0; i < rows.size(); ++i) {
+    if (static_cast<size_t>(rows[i]) == table.rows) continue;
     const std::span<const float> row = table.Row(rows[i]);
     const float decay = static_cast<float>(lambda / std::max(counts[rows[i]], 1u));
     for (size_t d = 0; d < row.size(); ++d) gradients[i * table.dim + d] += decay * row[d];
   }
 }
 
-RowAdam::RowAdam(const EmbeddingTable& table, const Options& options)
-    : options_(options),
-      first_moment_(table.weights.size()),
-      second_moment_(table.weights.size()),
-      steps_(table.rows) {}
+void AddTouchedL2(const TrainableTable& table, std::span<const int64_t> rows, double lambda,
+                  std::span<float> gradients) {
+  const float decay = static_cast<float>(lambda);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (static_cast<size_t>(rows[i]) == table.rows) continue;
+    const std::span<const float> row = table.Row(rows[i]);
+    for (size_t d = 0; d < row.size(); ++d) gradients[i * table.dim + d] += decay * row[d];
+  }
+}
 
-void RowAdam::Step(EmbeddingTable& table, std::span<const int64_t> rows, std::span<const float> gradients) {
+RowOptimiser::RowOptimiser(size_t rows, size_t dim, const Options& options)
+    : rows_(rows), dim_(dim), options_(options) {
+  if (options.kind == OptimiserKind::kSgd) return;
+  state_.first_moment.resize(rows * dim);
+  state_.second_moment.resize(rows * dim);
+  state_.steps.resize(rows);
+}
+
+void RowOptimiser::Step(std::span<float> weights, std::span<const int64_t> rows, std::span<const float> gradients,
+                        double learning_rate) {
   const float beta1 = static_cast<float>(options_.beta1);
   const float beta2 = static_cast<float>(options_.beta2);
   const float epsilon = static_cast<float>(options_.epsilon);
   for (size_t i = 0; i < rows.size(); ++i) {
     const size_t row = rows[i];
-    const double step = ++steps_[row];
-    const float rate = static_cast<float>(options_.learning_rate / (1 - std::pow(options_.beta1, step)));
+    if (row == rows_) continue;
+    float* w = weights.data() + row * dim_;
+    const float* g = gradients.data() + i * dim_;
+    if (options_.kind == OptimiserKind::kSgd) {
+      const float rate = static_cast<float>(learning_rate);
+      for (size_t d = 0; d < dim_; ++d) w[d] -= rate * g[d];
+      continue;
+    }
+    const double step = ++state_.steps[row];
+    const float rate = static_cast<float>(learning_rate / (1 - std::pow(options_.beta1, step)));
     const float second_scale = static_cast<float>(1 / (1 - std::pow(options_.beta2, step)));
-    float* w = table.weights.data() + row * table.dim;
-    float* m = first_moment_.data() + row * table.dim;
-    float* v = second_moment_.data() + row * table.dim;
-    const float* g = gradients.data() + i * table.dim;
-    for (size_t d = 0; d < table.dim; ++d) {
+    float* m = state_.first_moment.data() + row * dim_;
+    float* v = state_.second_moment.data() + row * dim_;
+    for (size_t d = 0; d < dim_; ++d) {
       m[d] = beta1 * m[d] + (1 - beta1) * g[d];
       v[d] = beta2 * v[d] + (1 - beta2) * g[d] * g[d];
       w[d] -= rate * m[d] / (std::sqrt(v[d] * second_scale) + epsilon);

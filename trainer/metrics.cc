@@ -36,7 +36,29 @@ std::vector<size_t> AllOf(size_t n) {
   return order;
 }
 
+// `order` ascends by score.
+std::vector<Metrics::Decile> Deciles(std::span<const size_t> order, std::span<const Sample> samples,
+                                     std::span<const float> scores) {
+  constexpr size_t kParts = 10;
+  std::vector<Metrics::Decile> deciles;
+  if (order.size() < kParts) return deciles;
+  for (size_t part = 0; part < kParts; ++part) {
+    const size_t begin = order.size() * part / kParts;
+    const size_t end = order.size() * (part + 1) / kParts;
+    double predicted = 0, observed = 0;
+    for (const size_t i : order.subspan(begin, end - begin)) {
+      predicted += scores[i];
+      observed += samples[i].label;
+    }
+    const auto n = static_cast<double>(end - begin);
+    deciles.push_back({predicted / n, observed / n});
+  }
+  return deciles;
+}
+
 }  // namespace
+
+double RelaImpr(double auc, double base_auc) { return ((auc - 0.5) / (base_auc - 0.5) - 1) * 100; }
 
 double Auc(std::span<const float> labels, std::span<const float> scores) {
   std::vector<size_t> order = AllOf(labels.size());
@@ -66,7 +88,8 @@ Metrics Evaluate(std::span<const Sample> samples, std::span<const float> scores)
     begin = end;
   }
   m.user_auc = m.users > 0 ? weighted / impressions : kNone;
-  m.auc = AucOf(order, label, scores);
+  m.auc = AucOf(order, label, scores);  // and leaves them ordered by score
+  m.deciles = Deciles(order, samples, scores);
 
   double loss = 0, predicted = 0, observed = 0;
   for (size_t i = 0; i < samples.size(); ++i) {

@@ -1,11 +1,10 @@
 #include "trainer/movielens.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -20,6 +19,9 @@ namespace din {
 namespace {
 
 std::string_view FirstGenre(std::string_view genres) { return genres.substr(0, genres.find('|')); }
+
+// The paper's positives (section 6.1).
+std::string_view ActionOf(double rating) { return rating >= 4 ? "liked" : "disliked"; }
 
 // --- The data frame of r-cran-dslabs --------------------------------------------------------------------------------
 
@@ -63,37 +65,20 @@ absl::StatusOr<Dataset> FromDataFrame(const rdata::Value& frame) {
   DatasetBuilder builder;
   for (size_t row = 0; row < rows; ++row) {
     DIN_ASSIGN_OR_RETURN(const std::string all_genres, Level(*genres, *levels, row));
-    const int32_t id = movie->integers[row];
+    const std::string id = absl::StrCat(movie->integers[row]);
     std::string name = title->strings[row].value_or(absl::StrCat("film ", id));
     if (year->integers[row] != rdata::kMissingInteger) absl::StrAppend(&name, " (", year->integers[row], ")");
     builder.AddItem(id, name, FirstGenre(all_genres));
-    builder.AddEvent(user->integers[row], id, static_cast<float>(rating->reals[row]), time->integers[row]);
+    builder.AddEvent({.user = absl::StrCat(user->integers[row]),
+                      .item = id,
+                      .value = static_cast<float>(rating->reals[row]),
+                      .time = time->integers[row],
+                      .action = ActionOf(rating->reals[row])});
   }
   return std::move(builder).Build();
 }
 
-// --- GroupLens' CSV files -------------------------------------------------------------------------------------------
-
-// Cuts one line at its commas; a field in double quotes may hold commas, and "" for a quote. nullopt: quotes left open.
-std::optional<std::vector<std::string>> CutCsv(std::string_view line) {
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  std::vector<std::string> fields(1);
-  bool quoted = false;
-  for (size_t i = 0; i < line.size(); ++i) {
-    const char c = line[i];
-    if (quoted && c == '"' && i + 1 < line.size() && line[i + 1] == '"') {
-      fields.back().push_back(line[++i]);
-    } else if (c == '"') {
-      quoted = !quoted;
-    } else if (c == ',' && !quoted) {
-      fields.emplace_back();
-    } else {
-      fields.back().push_back(c);
-    }
-  }
-  if (quoted) return std::nullopt;
-  return fields;
-}
+// --- GroupLens' text files ------------------------------------------------------------------------------------------
 
 template <typename T>
 bool ParseNumber(std::string_view text, T& out) {
@@ -101,80 +86,124 @@ bool ParseNumber(std::string_view text, T& out) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-// Calls `row` with the fields of every line after the header; what it returns, unless empty, says why the line is bad.
-absl::Status ForEachLine(const std::string& path, std::string_view header,
-                         const std::function<std::string(const std::vector<std::string>&)>& row, ReadReport& report) {
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  std::string line;
-  if (!std::getline(file, line)) return absl::DataLossError(absl::StrCat(path, ": empty"));
-  if (line.ends_with('\r')) line.pop_back();
-  if (line != header) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": first line \"", line.substr(0, 200), "\", expected \"", std::string(header), "\""));
+// The .dat files are in Latin-1, the .csv files in UTF-8.
+std::string Utf8(const std::string& latin1) {
+  std::string utf8;
+  for (const char c : latin1) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      utf8.push_back(c);
+    } else {
+      utf8.push_back(static_cast<char>(0xC0 | byte >> 6));
+      utf8.push_back(static_cast<char>(0x80 | (byte & 0x3F)));
+    }
   }
-  const size_t bad_before = report.bad_lines;
-  size_t lines = 1;
-  while (std::getline(file, line)) {
-    ++lines;
-    const auto fields = CutCsv(line);
-    const std::string reason = fields ? row(*fields) : "a quote is left open";
-    if (reason.empty()) continue;
-    if (report.bad_lines++ == 0) report.first_bad_line = absl::StrCat(path, ":", lines, ": ", reason);
-  }
-  if (file.bad()) return absl::DataLossError(absl::StrCat(path, ": cannot be read beyond line ", lines));
-  if ((report.bad_lines - bad_before) * 1000 > lines) {
-    return absl::DataLossError(absl::StrCat(path, ": ", report.bad_lines - bad_before, " bad lines of ", lines,
-                                            " > limit 1 in 1000; the first: ", report.first_bad_line));
-  }
-  return absl::OkStatus();
+  return utf8;
 }
 
-absl::StatusOr<Dataset> FromCsv(const std::filesystem::path& directory, ReadReport& report) {
-  DatasetBuilder builder;
-  DIN_RETURN_IF_ERROR(ForEachLine(
-      directory / "movies.csv", "movieId,title,genres",
-      [&](const std::vector<std::string>& fields) -> std::string {
+// How a release lays out its files.
+struct Layout {
+  const char* extension;
+  Delimiter delimiter;
+  bool header;
+};
+constexpr Layout kCsv = {".csv", Delimiter::kComma, true};         // latest, 20M, 25M
+constexpr Layout kDat = {".dat", Delimiter::kDoubleColon, false};  // 1M, 10M
+
+// Calls `row` with the fields of every line but the header; what it returns, unless empty, says why the line is bad.
+absl::Status ForEachRow(const std::filesystem::path& directory, const char* name, const Layout& layout,
+                        std::string_view header, const std::function<std::string(std::vector<std::string>&)>& row,
+                        ReadReport& report, Progress& progress) {
+  DIN_ASSIGN_OR_RETURN(LineReader reader, LineReader::Open(directory / absl::StrCat(name, layout.extension)));
+  std::string_view line;
+  if (layout.header && !reader.Next(line)) {
+    return reader.status().ok() ? absl::DataLossError(absl::StrCat(reader.path(), ": empty")) : reader.status();
+  }
+  if (layout.header && line != header) {
+    return absl::InvalidArgumentError(absl::StrCat(reader.path(), ": first line \"", std::string(line.substr(0, 200)),
+                                                   "\", expected \"", std::string(header), "\""));
+  }
+  const auto expected = 1 + std::ranges::count(header, ',');
+  std::vector<std::string> fields;
+  return ForEachLine(
+      reader,
+      [&](std::string_view text) -> std::string {
+        if (!CutLine(text, layout.delimiter, fields)) return "a quote is left open";
+        if (static_cast<ptrdiff_t>(fields.size()) != expected) {
+          return absl::StrCat(fields.size(), " fields, expected ", expected);
+        }
+        return row(fields);
+      },
+      report, progress);
+}
+
+absl::StatusOr<Dataset> FromText(const std::filesystem::path& directory, const Layout& layout, ReadReport& report,
+                                 Progress& progress) {
+  std::error_code ignored;
+  const bool has_users = std::filesystem::exists(directory / absl::StrCat("users", layout.extension), ignored);
+  DatasetBuilder::Names names{.categories = {"category"}};
+  if (has_users) names.user_fields = {"gender", "age", "occupation"};
+  DatasetBuilder builder(names);
+  DIN_RETURN_IF_ERROR(ForEachRow(
+      directory, "movies", layout, "movieId,title,genres",
+      [&](std::vector<std::string>& fields) -> std::string {
         int64_t id = 0;
-        if (fields.size() != 3) return absl::StrCat(fields.size(), " fields, expected 3");
         if (!ParseNumber(fields[0], id)) return "movieId is not an integer";
-        builder.AddItem(id, fields[1], FirstGenre(fields[2]));
+        builder.AddItem(fields[0], layout.header ? fields[1] : Utf8(fields[1]), FirstGenre(fields[2]));
         return "";
       },
-      report));
-  DIN_RETURN_IF_ERROR(ForEachLine(
-      directory / "ratings.csv", "userId,movieId,rating,timestamp",
-      [&](const std::vector<std::string>& fields) -> std::string {
-        int64_t user = 0, item = 0, time = 0;
-        float rating = 0;
-        if (fields.size() != 4) return absl::StrCat(fields.size(), " fields, expected 4");
+      report, progress));
+  if (has_users) {
+    DIN_RETURN_IF_ERROR(ForEachRow(
+        directory, "users", layout, "userId,gender,age,occupation,zipCode",
+        [&](std::vector<std::string>& fields) -> std::string {
+          const std::string_view values[] = {fields[1], fields[2], fields[3]};
+          builder.AddUser(fields[0], values);
+          return "";
+        },
+        report, progress));
+  }
+  DIN_RETURN_IF_ERROR(ForEachRow(
+      directory, "ratings", layout, "userId,movieId,rating,timestamp",
+      [&](std::vector<std::string>& fields) -> std::string {
+        int64_t user = 0, item = 0;
+        EventRow event{.user = fields[0], .item = fields[1]};
         if (!ParseNumber(fields[0], user)) return "userId is not an integer";
         if (!ParseNumber(fields[1], item)) return "movieId is not an integer";
-        if (!ParseNumber(fields[2], rating) || !std::isfinite(rating)) {
-          return "rating is not a number";
-        }
-        if (!ParseNumber(fields[3], time)) return "timestamp is not an integer";
-        if (!builder.AddEvent(user, item, rating, time)) {
-          return absl::StrCat("film ", item, " is not in movies.csv");
-        }
+        if (!ParseNumber(fields[2], event.value) || !std::isfinite(event.value)) return "rating is not a number";
+        if (!ParseNumber(fields[3], event.time)) return "timestamp is not an integer";
+        event.action = ActionOf(event.value);
+        if (!builder.AddEvent(event)) return absl::StrCat("film ", item, " is not in movies", layout.extension);
         return "";
       },
-      report));
+      report, progress));
   return std::move(builder).Build();
 }
 
 }  // namespace
 
-absl::StatusOr<Dataset> ReadMovieLens(const std::string& directory, ReadReport& report) {
+bool LooksLikeMovieLens(const std::string& directory) {
   const std::filesystem::path path(directory);
   std::error_code ignored;
-  absl::StatusOr<Dataset> data = absl::NotFoundError(
-      absl::StrCat(directory, ": neither Rdata.rdx (trainer/fetch_movielens.sh brings it) nor ratings.csv is there"));
+  for (const char* name : {"Rdata.rdx", "ratings.csv", "ratings.dat"}) {
+    if (std::filesystem::exists(path / name, ignored)) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<Dataset> ReadMovieLens(const std::string& directory, ReadReport& report, Progress& progress) {
+  const std::filesystem::path path(directory);
+  std::error_code ignored;
+  absl::StatusOr<Dataset> data = absl::NotFoundError(absl::StrCat(
+      directory,
+      ": neither Rdata.rdx (trainer/fetch_movielens.sh brings it) nor ratings.csv nor ratings.dat is there"));
   if (std::filesystem::exists(path / "Rdata.rdx", ignored)) {
     DIN_ASSIGN_OR_RETURN(const rdata::ValuePtr frame, rdata::ReadLazyLoad(path / "Rdata", "movielens"));
     data = FromDataFrame(*frame);
   } else if (std::filesystem::exists(path / "ratings.csv", ignored)) {
-    data = FromCsv(path, report);
+    data = FromText(path, kCsv, report, progress);
+  } else if (std::filesystem::exists(path / "ratings.dat", ignored)) {
+    data = FromText(path, kDat, report, progress);
   }
   if (data.ok()) report.events = data->events.size();
   return data;

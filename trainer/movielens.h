@@ -1,24 +1,24 @@
 // Reads MovieLens ratings (GroupLens Research, https://grouplens.org/datasets/movielens/) into a Dataset: items are
-// films, the category is the first genre, the title ends in the year: "Dumbo (1941)".
+// films, the category is the first genre, the title ends in the year: "Dumbo (1941)". A rating of 4 and more is the
+// action "liked", else "disliked".
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "trainer/dataset.h"
+#include "trainer/lines.h"
+#include "trainer/progress.h"
 
 namespace din {
 
-struct ReadReport {
-  size_t events = 0;
-  size_t bad_lines = 0;
-  std::string first_bad_line;  // "ratings.csv:17: rating \"x\" is not a number"; empty when there is none
-};
+bool LooksLikeMovieLens(const std::string& directory);
 
-// `directory` holds either Rdata.rdx and Rdata.rdb (the data sets of R's package dslabs, variable `movielens`) or
-// ratings.csv and movies.csv (as GroupLens ships latest-small, latest, 20M and 25M). NOT_FOUND when it holds neither;
-// DATA_LOSS when more than one line in a thousand is bad, naming the first.
-absl::StatusOr<Dataset> ReadMovieLens(const std::string& directory, ReadReport& report);
+// `directory` holds one of
+//   Rdata.rdx, Rdata.rdb                  latest-small, the variable `movielens` of R's package dslabs
+//   ratings.csv, movies.csv               latest-small, latest, 20M and 25M as GroupLens ships them
+//   ratings.dat, movies.dat[, users.dat]  1M and 10M; users have gender, age and occupation
+// NOT_FOUND when it holds none; DATA_LOSS when more than one line in a thousand is bad, naming the first.
+absl::StatusOr<Dataset> ReadMovieLens(const std::string& directory, ReadReport& report, Progress& progress);
 
 }  // namespace din

@@ -60,20 +60,22 @@ void Options::Add(std::string_view name, std::string_view help, std::string* tar
     *target = text;
     return true;
   };
-  options_.push_back({absl::StrCat("--", std::string(name)), std::string(help), *target, set, "any text"});
+  options_.push_back({absl::StrCat("--", std::string(name)), std::string(help), *target, set, "any text",
+                      [target] { return *target; }});
 }
 
 void Options::Add(std::string_view name, std::string_view help, std::vector<int64_t>* target) {
   const auto set = [target](std::string_view text) { return ParseList(text, *target); };
   options_.push_back({absl::StrCat("--", std::string(name)), std::string(help), absl::StrJoin(*target, ","), set,
-                      "numbers from 1 to 4096 with commas between them"});
+                      "numbers from 1 to 4096 with commas between them",
+                      [target] { return absl::StrJoin(*target, ","); }});
 }
 
 template <typename T>
 void Options::AddNumber(std::string_view name, std::string_view help, T* target, T least, T most) {
   const auto set = [=](std::string_view text) { return ParseNumber(text, least, most, *target); };
   options_.push_back({absl::StrCat("--", std::string(name)), std::string(help), absl::StrCat(*target), set,
-                      absl::StrCat("a number from ", least, " to ", most)});
+                      absl::StrCat("a number from ", least, " to ", most), [target] { return absl::StrCat(*target); }});
 }
 
 void Options::Add(std::string_view name, std::string_view help, int* target, int least, int most) {
@@ -97,7 +99,7 @@ void Options::AddChoice(std::string_view name, std::string_view help, std::vecto
   const std::string accepted =
       absl::StrJoin(words, ", ", [](std::string* out, std::string_view word) { out->append(word); });
   options_.push_back({absl::StrCat("--", std::string(name)), absl::StrCat(std::string(help), ": ", accepted),
-                      std::string(words[*target]), set, accepted});
+                      std::string(words[*target]), set, accepted, [=] { return std::string(words[*target]); }});
 }
 
 absl::Status Options::Parse(std::span<const std::string_view> arguments) const {
@@ -122,6 +124,12 @@ absl::Status Options::Parse(std::span<const std::string_view> arguments) const {
     }
   }
   return absl::OkStatus();
+}
+
+std::vector<std::string> Options::Values() const {
+  std::vector<std::string> values;
+  for (const Option& o : options_) values.push_back(absl::StrCat(o.name, "=", o.get()));
+  return values;
 }
 
 std::string Options::Help() const {

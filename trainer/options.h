@@ -34,6 +34,9 @@ class Options {
   // One option a line, with its default.
   std::string Help() const;
 
+  // What every option stands at now: "--name=value", as Parse takes it.
+  std::vector<std::string> Values() const;
+
  private:
   struct Option {
     std::string name;  // with its dashes
@@ -41,6 +44,7 @@ class Options {
     std::string standard;
     std::function<bool(std::string_view)> set;  // false: not a value of this option
     std::string accepted;
+    std::function<std::string()> get;
   };
   template <typename T>
   void AddNumber(std::string_view name, std::string_view help, T* target, T least, T most);

@@ -3,5 +3,3 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
-#include <torch/optim/adam.h>

@@ -52,19 +52,19 @@ TEST_F(DemoRequestsTest, HoldTheHistoryAndTheNextItemAmongItemsNeverTouched) {
   while (std::getline(next, line)) {
     ++requests;
     const std::string file = line.substr(0, line.find('\t'));
-    const int64_t user_id = std::stoll(file.substr(5));
+    const std::string user_id = file.substr(5, file.find('.') - 5);
     const size_t user = std::find(data.user_ids.begin(), data.user_ids.end(), user_id) - data.user_ids.begin();
     ASSERT_LT(user, data.users());
     std::vector<int64_t> ids;
-    for (const Event& event : data.EventsOf(user)) ids.push_back(data.items[event.item].id);
+    for (const Event& event : data.EventsOf(user)) ids.push_back(std::stoll(data.items[event.item].id));
 
     const std::string json = Read(out_ / file);
     EXPECT_THAT(json, HasSubstr("\"model\": \"shop\""));
     const v1::GoldenCase request = Parse(json);
     ASSERT_EQ(request.sequences_size(), 1);
-    EXPECT_EQ(request.sequences(0).name(), kHistory);
+    EXPECT_EQ(request.sequences(0).name(), "history");
     const auto& history = request.sequences(0).columns(0);
-    EXPECT_EQ(history.name(), kHistoryItem);
+    EXPECT_EQ(history.name(), "history_item");
     EXPECT_EQ(std::vector<int64_t>(history.ids().begin(), history.ids().end()),
               std::vector<int64_t>(ids.end() - 11, ids.end() - 1));
     const auto& candidates = request.candidates(0);

@@ -27,10 +27,11 @@ class MovieLensTest : public ::testing::Test {
   void Write(const std::string& name, const std::string& text) const {
     std::ofstream(directory_ / name, std::ios::binary) << text;
   }
-  absl::StatusOr<Dataset> Read() { return ReadMovieLens(directory_, report_); }
+  absl::StatusOr<Dataset> Read() { return ReadMovieLens(directory_, report_, silent_); }
 
   const std::filesystem::path directory_;
   ReadReport report_;
+  Progress silent_{nullptr};
 };
 
 std::vector<std::string> TitlesInOrder(const Dataset& data, size_t user) {
@@ -38,6 +39,8 @@ std::vector<std::string> TitlesInOrder(const Dataset& data, size_t user) {
   for (const Event& event : data.EventsOf(user)) titles.push_back(data.items[event.item].title);
   return titles;
 }
+
+std::string CategoryOf(const Dataset& data, int32_t item) { return data.categories[0].values[data.ItemValue(item, 1)]; }
 
 constexpr char kMovies[] =
     "movieId,title,genres\n"
@@ -52,15 +55,16 @@ TEST_F(MovieLensTest, CsvFolderIsReadInOrderOfTime) {
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_EQ(report_.events, 4u);
   EXPECT_EQ(report_.bad_lines, 0u);
-  EXPECT_THAT(data->user_ids, ElementsAre(7, 9));
+  EXPECT_THAT(data->user_ids, ElementsAre("7", "9"));
   // Equal times keep the order of the file.
   EXPECT_THAT(TitlesInOrder(*data, 0),
               ElementsAre("Toy Story (1995)", "Say \"Hi\" (1999)", "American President, The (1995)"));
   EXPECT_THAT(TitlesInOrder(*data, 1), ElementsAre("Say \"Hi\" (1999)"));
   EXPECT_EQ(data->EventsOf(0)[0].value, 2.5f);
   const Item& last = data->items[data->EventsOf(0)[2].item];
-  EXPECT_EQ(last.id, 11);
-  EXPECT_EQ(data->categories[last.category], "Comedy");
+  EXPECT_EQ(last.id, "11");
+  EXPECT_TRUE(data->integer_ids);
+  EXPECT_EQ(CategoryOf(*data, data->EventsOf(0)[2].item), "Comedy");
 }
 
 TEST_F(MovieLensTest, FewBadLinesAreCountedAndTheFirstShown) {
@@ -93,6 +97,22 @@ TEST_F(MovieLensTest, WrongHeaderEmptyFileAndEmptyFolderAreNamed) {
   EXPECT_THAT(std::string(Read().status().message()), HasSubstr("no events"));
 }
 
+// The layout of 1M: "::" between fields, Latin-1, and users of whom something is known.
+TEST_F(MovieLensTest, DatFolderIsReadWithItsUsers) {
+  Write("movies.dat", "1::Toy Story (1995)::Animation|Comedy\n73::Mis\xe9rables, Les (1995)::Drama\n");
+  Write("users.dat", "1::F::1::10::48067\n2::M::56::16::70072\n");
+  Write("ratings.dat", "2::1::5::978300760\n1::73::3::978302109\n1::1::4::978302110\n");
+  const auto data = Read();
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_THAT(data->user_ids, ElementsAre("1", "2"));
+  EXPECT_THAT(TitlesInOrder(*data, 0), ElementsAre("Mis\u00e9rables, Les (1995)", "Toy Story (1995)"));
+  ASSERT_EQ(data->user_fields.size(), 3u);
+  EXPECT_EQ(data->user_fields[0].name, "gender");
+  EXPECT_EQ(data->user_fields[1].values[data->SideValue(1, 0, 1)], "56");
+  EXPECT_EQ(data->actions[data->EventsOf(0)[1].action], "liked");
+  EXPECT_EQ(data->actions[data->EventsOf(0)[0].action], "disliked");
+}
+
 RMembers Frame() {
   return {{"movieId", RInts({31, 1029, 31})},
           {"title", RStrings({"Dangerous Minds", "Dumbo", "Dangerous Minds"})},
@@ -111,7 +131,7 @@ TEST_F(MovieLensTest, DataFrameOfDslabsIsRead) {
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_THAT(TitlesInOrder(*data, 0), ElementsAre("Dumbo", "Dangerous Minds (1995)"));
   EXPECT_THAT(TitlesInOrder(*data, 1), ElementsAre("Dangerous Minds (1995)"));
-  EXPECT_EQ(data->categories[data->items[data->EventsOf(0)[0].item].category], "Animation");
+  EXPECT_EQ(CategoryOf(*data, data->EventsOf(0)[0].item), "Animation");
 }
 
 TEST_F(MovieLensTest, DataFrameWithAColumnMissingShortOrOfAnotherTypeIsDataLoss) {

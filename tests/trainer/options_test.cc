@@ -67,6 +67,17 @@ TEST_F(OptionsTest, HelpShowsEveryOptionWithItsDefault) {
   EXPECT_THAT(help, HasSubstr("of hidden layers: dice, prelu (dice)"));
 }
 
+TEST_F(OptionsTest, ValuesAreTakenBackByParse) {
+  const std::vector<std::string_view> arguments = {"--epochs", "3", "--learning-rate=1e-3", "--tower", "7,8,9"};
+  ASSERT_TRUE(options_.Parse(arguments).ok());
+  const std::vector<std::string> values = options_.Values();
+  EXPECT_THAT(values,
+              ElementsAre("--learning-rate=0.001", "--epochs=3", "--out=", "--tower=7,8,9", "--activation=dice"));
+  epochs_ = 50;
+  EXPECT_TRUE(options_.Parse(std::vector<std::string_view>(values.begin(), values.end())).ok());
+  EXPECT_EQ(epochs_, 3);
+}
+
 TEST(NearestTest, TakesTheFewestEdits) {
   const std::vector<std::string_view> words = {"train", "demo-requests"};
   EXPECT_EQ(Nearest("trian", words), "train");

@@ -15,11 +15,15 @@ namespace din {
 // One user for each list of raw item ids, one second apart. Item i has category "c<i % 3>" and title "item <i>".
 inline Dataset ShopOf(const std::vector<std::vector<int64_t>>& users, int64_t items) {
   DatasetBuilder builder;
-  for (int64_t i = 0; i < items; ++i) builder.AddItem(i, "item " + std::to_string(i), "c" + std::to_string(i % 3));
+  for (int64_t i = 0; i < items; ++i) {
+    builder.AddItem(std::to_string(i), "item " + std::to_string(i), "c" + std::to_string(i % 3));
+  }
   for (size_t user = 0; user < users.size(); ++user) {
     for (size_t k = 0; k < users[user].size(); ++k) {
-      builder.AddEvent(static_cast<int64_t>(100 + user), users[user][k], 1.0f + static_cast<float>(users[user][k] % 5),
-                       static_cast<int64_t>(k));
+      builder.AddEvent({.user = std::to_string(100 + user),
+                        .item = std::to_string(users[user][k]),
+                        .value = 1.0f + static_cast<float>(users[user][k] % 5),
+                        .time = static_cast<int64_t>(k)});
     }
   }
   return std::move(builder).Build().value();
