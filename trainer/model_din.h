@@ -29,6 +29,9 @@ class ActivationUnit : public torch::nn::Module {
     // The layers are named as if they were the unit's own: att0.l0.w.
     for (size_t i = 0; i < layers.layers.size(); ++i) register_module("l" + std::to_string(i), layers.layers[i]);
     out = register_module("out", std::make_shared<Linear>(shape.attention.back(), 1));
+    // At first every behaviour counts fully, as in BaseModel's sum; what to leave out is learnt.
+    const torch::NoGradGuard no_gradients;
+    out->b.fill_(1);
   }
 
   // a(e_j, v_A) of every behaviour [P, D] with the candidate [B, D] of its sample, [P]. The unit's input is

@@ -77,6 +77,29 @@ TEST(MetricsTest, CertainAndWrongIsAFiniteLoss) {
   EXPECT_GT(m.log_loss, 20);
 }
 
+TEST(MetricsTest, DecilesAreOfEqualSizeByScore) {
+  std::vector<Sample> samples;
+  std::vector<float> scores;
+  for (int i = 0; i < 40; ++i) {  // score i / 40, clicked in the upper half
+    samples.push_back(Of(0, i >= 20 ? 1 : 0));
+    scores.push_back(static_cast<float>(i) / 40);
+  }
+  std::swap(samples[3], samples[38]);
+  std::swap(scores[3], scores[38]);
+  const Metrics m = Evaluate(samples, scores);
+  ASSERT_EQ(m.deciles.size(), 10u);
+  for (size_t d = 0; d < 10; ++d) {
+    EXPECT_NEAR(m.deciles[d].predicted, (4 * static_cast<double>(d) + 1.5) / 40, 1e-6);
+    EXPECT_EQ(m.deciles[d].observed, d >= 5 ? 1 : 0);
+  }
+  EXPECT_TRUE(Evaluate(std::span(samples).first(9), std::span(scores).first(9)).deciles.empty());
+}
+
+TEST(MetricsTest, RelaImprIsThePapers) {
+  EXPECT_NEAR(RelaImpr(0.6083, 0.5970), 11.65, 0.01);  // DIN, table 5
+  EXPECT_NEAR(RelaImpr(0.5738, 0.5970), -23.92, 0.01);
+}
+
 TEST(MetricsTest, NothingGivesNoNumbers) {
   const Metrics m = Evaluate({}, {});
   EXPECT_TRUE(std::isnan(m.user_auc));
