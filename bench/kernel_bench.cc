@@ -184,7 +184,7 @@ void Dense(benchmark::State& state, size_t in, size_t out, size_t rows) {
 constexpr size_t kTableRows = 1'000'000;
 constexpr size_t kTableDim = 64;
 
-// Random bits, but for two that keep them from being an infinity or NaN in any of the three types.
+// Random bits, but for two that keep them from being an infinity or NaN in any of the types.
 const std::vector<uint16_t>& TableMemory() {
   static const std::vector<uint16_t> memory = [] {
     std::vector<uint16_t> halves(2 * kTableRows * kTableDim);
@@ -198,7 +198,8 @@ const std::vector<uint16_t>& TableMemory() {
 // 100 rows a call as a request would ask for them: other ids every time.
 void GatherRows(benchmark::State& state, RowType type, InstructionSet isa) {
   constexpr size_t kRows = 100;
-  const EmbeddingTable table{TableMemory().data(), type, kTableRows, kTableDim};
+  static const std::vector<float> scales(kTableRows, 0.01f);
+  const EmbeddingTable table{TableMemory().data(), type, kTableRows, kTableDim, scales.data()};
   const std::vector<uint32_t> rows = Random().Rows(10'000 * kRows, kTableRows);
   const AlignedFloats out = Aligned(kRows * kTableDim);
   Gather(table, {rows.data(), kRows}, out.get(), kTableDim, isa);
@@ -265,8 +266,8 @@ void Register() {
             [model, b = b, h = h, isa](benchmark::State& state) { Attention(state, *model, b, h, isa); });
       }
     }
-    for (const auto& [type, label] : {std::pair{RowType::kF32, "f32"}, {RowType::kF16, "f16"},
-                                      {RowType::kBF16, "bf16"}}) {
+    for (const auto& [type, label] :
+         {std::pair{RowType::kF32, "f32"}, {RowType::kF16, "f16"}, {RowType::kBF16, "bf16"}, {RowType::kI8, "i8"}}) {
       add(name({"gather", label, set}), [type = type, isa](benchmark::State& state) { GatherRows(state, type, isa); });
     }
     for (const auto& [kind, label] :

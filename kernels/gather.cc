@@ -1,6 +1,7 @@
 #include "kernels/gather.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "hwy/cache_control.h"
 #include "kernels/dispatch-inl.h"
@@ -67,6 +68,17 @@ struct F16 {
 #endif
 };
 
+struct I8 {
+  using Element = int8_t;
+  float scale;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, const int8_t* row, size_t i) const {
+    const hn::RebindToSigned<D> d32;
+    const auto whole = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<int8_t, D>(), row + i));
+    return hn::Mul(hn::ConvertTo(d, whole), hn::Set(d, scale));
+  }
+};
+
 // kZeroRow.
 struct Zeros {
   using Element = float;
@@ -97,14 +109,14 @@ struct Max {
 };
 
 // out[i, dim) = Combine(out, row) in vectors of D and the rest in ever smaller ones: nothing past either is touched.
-template <class Format, class Operation, class D>
-HWY_INLINE void CombineRow(D d, const typename Format::Element* HWY_RESTRICT row, float* HWY_RESTRICT out, size_t i,
-                           size_t dim) {
+template <class Operation, class Format, class D>
+HWY_INLINE void CombineRow(D d, Format format, const typename Format::Element* HWY_RESTRICT row,
+                           float* HWY_RESTRICT out, size_t i, size_t dim) {
   for (; i + hn::Lanes(d) <= dim; i += hn::Lanes(d)) {
-    hn::StoreU(Operation::Combine(d, out + i, Format::Load(d, row, i)), d, out + i);
+    hn::StoreU(Operation::Combine(d, out + i, format.Load(d, row, i)), d, out + i);
   }
   if constexpr (hn::MaxLanes(d) > 1) {
-    if (i < dim) CombineRow<Format, Operation>(hn::Half<D>(), row, out, i, dim);
+    if (i < dim) CombineRow<Operation>(hn::Half<D>(), format, row, out, i, dim);
   }
 }
 
@@ -113,11 +125,17 @@ const typename Format::Element* RowAt(const EmbeddingTable& table, uint32_t row)
   return static_cast<const typename Format::Element*>(table.data) + row * table.dim;
 }
 
+template <class Format>
+Format FormatOf(const EmbeddingTable& table, uint32_t row) {
+  if constexpr (std::is_same_v<Format, I8>) return {table.scales[row]};
+  return {};
+}
+
 template <class Format, class Operation>
 void CombineTableRow(const EmbeddingTable& table, uint32_t row, float* out) {
   const hn::ScalableTag<float> d;
-  if (row == kZeroRow) return CombineRow<Zeros, Operation>(d, nullptr, out, 0, table.dim);
-  CombineRow<Format, Operation>(d, RowAt<Format>(table, row), out, 0, table.dim);
+  if (row == kZeroRow) return CombineRow<Operation>(d, Zeros(), nullptr, out, 0, table.dim);
+  CombineRow<Operation>(d, FormatOf<Format>(table, row), RowAt<Format>(table, row), out, 0, table.dim);
 }
 
 // Rows are spread over gigabytes: enough of them must be under way to hide the memory's latency.
@@ -133,6 +151,7 @@ HWY_INLINE void PrefetchRow(const EmbeddingTable& table, std::span<const uint32_
   const auto* row = reinterpret_cast<const char*>(RowAt<Format>(table, rows[i]));
   const size_t bytes = std::min(table.dim * sizeof(typename Format::Element), kBytesAhead);
   for (size_t b = 0; b < bytes; b += kCacheLine) hwy::Prefetch(row + b);
+  if constexpr (std::is_same_v<Format, I8>) hwy::Prefetch(&table.scales[rows[i]]);
 }
 
 // Calls visit(i) for every row, with those after it under way.
@@ -173,6 +192,8 @@ void GatherImpl(const EmbeddingTable& table, std::span<const uint32_t> rows, flo
       return GatherAs<F16>(table, rows, out, out_stride);
     case RowType::kBF16:
       return GatherAs<BF16>(table, rows, out, out_stride);
+    case RowType::kI8:
+      return GatherAs<I8>(table, rows, out, out_stride);
   }
 }
 
@@ -184,6 +205,8 @@ void GatherPoolImpl(const EmbeddingTable& table, std::span<const uint32_t> rows,
       return GatherPoolAs<F16>(table, rows, kind, out);
     case RowType::kBF16:
       return GatherPoolAs<BF16>(table, rows, kind, out);
+    case RowType::kI8:
+      return GatherPoolAs<I8>(table, rows, kind, out);
   }
 }
 

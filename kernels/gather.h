@@ -9,7 +9,8 @@
 
 namespace din {
 
-enum class RowType { kF32, kF16, kBF16 };
+// kI8: an element is float(int8) * the row's scale, rounded to float.
+enum class RowType { kF32, kF16, kBF16, kI8 };
 
 // Borrowed; the caller keeps the memory alive and unchanged. Row r starts at data + r * dim * (size of an element).
 struct EmbeddingTable {
@@ -17,6 +18,7 @@ struct EmbeddingTable {
   RowType type = RowType::kF32;
   size_t rows = 0;
   size_t dim = 0;
+  const float* scales = nullptr;  // [rows], of kI8
 };
 
 // Stands for a vector of zeros wherever a row is expected.

@@ -143,6 +143,9 @@ inline std::vector<float> Row(const EmbeddingTable& table, uint32_t row) {
       case RowType::kBF16:
         out[d] = FromBFloat16(static_cast<const uint16_t*>(table.data)[i]);
         break;
+      case RowType::kI8:
+        out[d] = static_cast<float>(static_cast<const int8_t*>(table.data)[i]) * table.scales[row];
+        break;
     }
   }
   return out;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -58,9 +60,36 @@ absl::StatusOr<DenseChain> CreateChain(absl::StatusOr<std::vector<DenseLayerWeig
   return chain;
 }
 
+RowType RowTypeOf(DataType type) {
+  switch (type) {
+    case DataType::kF16:
+      return RowType::kF16;
+    case DataType::kBF16:
+      return RowType::kBF16;
+    case DataType::kI8:
+      return RowType::kI8;
+    default:
+      return RowType::kF32;
+  }
+}
+
+// No int8 times a scale may be infinite.
+absl::Status CheckScales(const std::string& name, const Tensor& scales) {
+  constexpr float kLargest = std::numeric_limits<float>::max() / 128;
+  const auto* values = reinterpret_cast<const float*>(scales.data);
+  for (int64_t i = 0; i < scales.elements(); ++i) {
+    if (!(std::fabs(values[i]) <= kLargest)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor ", name, ": ", values[i], " at ", i, " is not in [-", kLargest, ", ", kLargest, "]"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& tensors) {
   const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
-  DIN_ASSIGN_OR_RETURN(const Tensor* tensor, tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16}));
+  DIN_ASSIGN_OR_RETURN(const Tensor* tensor,
+                       tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8}));
   if (tensor->shape.size() != 2 || tensor->shape[1] != table.dim() ||
       tensor->shape[0] - table.row_offset() < table.rows()) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": ", Describe(*tensor), ", table \"", table.name(),
@@ -68,12 +97,20 @@ absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& t
                                                    table.row_offset() + table.rows(), ") of ", table.dim()));
   }
   EmbeddingTable out;
-  out.type = tensor->type == DataType::kF32   ? RowType::kF32
-             : tensor->type == DataType::kF16 ? RowType::kF16
-                                              : RowType::kBF16;
+  out.type = RowTypeOf(tensor->type);
   out.rows = static_cast<size_t>(table.rows());
   out.dim = table.dim();
-  out.data = tensor->data + static_cast<size_t>(table.row_offset()) * out.dim * SizeOf(tensor->type);
+  const auto first = static_cast<size_t>(table.row_offset());
+  out.data = tensor->data + first * out.dim * SizeOf(tensor->type);
+  if (out.type == RowType::kI8) {
+    DIN_ASSIGN_OR_RETURN(const Tensor* scales, tensors.Raw(name + ".scale", {DataType::kF32}));
+    if (scales->shape != std::vector<int64_t>{tensor->shape[0]}) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ".scale: ", Describe(*scales), ", expected [",
+                                                     tensor->shape[0], "], one per row of ", name));
+    }
+    DIN_RETURN_IF_ERROR(CheckScales(name + ".scale", *scales));
+    out.scales = reinterpret_cast<const float*>(scales->data) + first;
+  }
   return out;
 }
 

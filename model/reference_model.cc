@@ -66,6 +66,7 @@ struct Network {
 // An embedding table, widened row by row when it is read: it may be far larger than one request needs.
 struct Table {
   const Tensor* tensor = nullptr;
+  const Tensor* scale = nullptr;  // of I8
   size_t row_offset = 0;
   size_t dim = 0;
 };
@@ -121,7 +122,8 @@ class ParameterReader {
 
   Table ReadTable(const v1::Table& table) {
     const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
-    const absl::StatusOr<const Tensor*> tensor = reader_.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16});
+    const absl::StatusOr<const Tensor*> tensor =
+        reader_.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8});
     if (!tensor.ok()) {
       if (status_.ok()) status_ = tensor.status();
       return {};
@@ -134,7 +136,13 @@ class ParameterReader {
       }
       return {};
     }
-    return {*tensor, static_cast<size_t>(table.row_offset()), table.dim()};
+    const Tensor* scale = nullptr;
+    if ((*tensor)->type == DataType::kI8) {
+      // Weights checks the shape.
+      if (Take(reader_.Weights(name + ".scale", {shape[0]}), 1); !status_.ok()) return {};
+      scale = *reader_.Raw(name + ".scale", {DataType::kF32});
+    }
+    return {*tensor, scale, static_cast<size_t>(table.row_offset()), table.dim()};
   }
 
   Linear<T> ReadLinear(const std::string& prefix, size_t out, size_t in, bool bias) {
@@ -336,6 +344,7 @@ double Element(const Tensor& tensor, size_t index) {
     std::memcpy(&value, at, sizeof value);
     return value;
   }
+  if (tensor.type == DataType::kI8) return static_cast<double>(static_cast<int8_t>(*at));
   uint16_t bits;
   std::memcpy(&bits, at, sizeof bits);
   if (tensor.type == DataType::kF16) return HalfToDouble(bits);
@@ -345,12 +354,19 @@ double Element(const Tensor& tensor, size_t index) {
   return value;
 }
 
+// An int8 row's element is the float nearest to its product with the row's scale.
+double Element(const Table& table, size_t row, size_t d) {
+  const double element = Element(*table.tensor, row * table.dim + d);
+  return table.scale == nullptr ? element
+                                : static_cast<double>(static_cast<float>(element * Element(*table.scale, row)));
+}
+
 template <typename T>
 Vector<T> Row(const Table& table, uint32_t row) {
   Vector<T> out(table.dim, 0);
   if (row == kZeroRow) return out;
   for (size_t d = 0; d < table.dim; ++d) {
-    out[d] = static_cast<T>(Element(*table.tensor, (table.row_offset + row) * table.dim + d));
+    out[d] = static_cast<T>(Element(table, table.row_offset + row, d));
   }
   return out;
 }

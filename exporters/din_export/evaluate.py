@@ -50,11 +50,16 @@ class Evaluator:
 
     def table_rows(self, table: str, rows: list[int]) -> Array:
         t = self.tables[table]
-        tensor = self.tensors[t.get("tensor") or f"table.{table}"]
+        name = t.get("tensor") or f"table.{table}"
+        tensor = self.tensors[name]
         at = np.asarray(rows, np.int64).reshape(-1)
         if len(at) == 0:
             return np.zeros((0, t["dim"]))
-        out = tensor.gather(np.where(at == ZERO_ROW, 0, at + int(t.get("row_offset", 0))))
+        rows_there = np.where(at == ZERO_ROW, 0, at + int(t.get("row_offset", 0)))
+        out = tensor.gather(rows_there)
+        if tensor.dtype == "I8":  # the float nearest to the product with the row's scale
+            scaled = out * self.tensors[f"{name}.scale"].gather(rows_there)[:, None]
+            out = scaled.astype(np.float32).astype(np.float64)
         out[at == ZERO_ROW] = 0
         return out
 

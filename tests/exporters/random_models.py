@@ -320,6 +320,9 @@ class RandomModel:
         for e in expected_tensors(self.spec):
             if e.kind in ("integers", "bytes"):
                 out[e.name] = self.listed(e)
+            elif e.kind == "table" and self.chance(0.25):
+                out[e.name] = ArrayTensor(self.rng.integers(-127, 128, e.shape).astype(np.int8))
+                out[f"{e.name}.scale"] = float32(self.rng.normal(0, 0.6 / 73, e.shape[0]))
             elif e.kind == "table":
                 values = self.rng.normal(0, 0.6, e.shape).astype(self.one(np.float32, np.float32, np.float16))
                 out[e.name] = ArrayTensor(values)

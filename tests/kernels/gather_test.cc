@@ -1,18 +1,20 @@
 #include "kernels/gather.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <iostream>
 
 #include "gtest/gtest.h"
 #include "kernels/flush_denormals.h"
+#include "kernels/int8_rows.h"
 #include "kernels/reference.h"
 #include "tests/kernels/test_data.h"
 
 namespace din {
 namespace {
 
-constexpr RowType kAllTypes[] = {RowType::kF32, RowType::kF16, RowType::kBF16};
+constexpr RowType kAllTypes[] = {RowType::kF32, RowType::kF16, RowType::kBF16, RowType::kI8};
 
 class GatherTest : public testing::TestWithParam<InstructionSet> {
  protected:
@@ -27,6 +29,9 @@ struct TestTable {
   TestTable(Random& random, RowType type, size_t rows, size_t dim) {
     if (type == RowType::kF32) {
       floats = random.Normal(rows * dim, 1);
+    } else if (type == RowType::kI8) {
+      for (size_t i = 0; i < rows * dim; ++i) bytes.push_back(static_cast<int8_t>(random.Below(256)));
+      scales = random.Normal(rows, 0.02f);
     } else {
       for (size_t i = 0; i < rows * dim; ++i) {
         const float v = random.Uniform(-2, 2);
@@ -35,9 +40,13 @@ struct TestTable {
                                                 : static_cast<uint16_t>(random.Below(0x7C00) | random.Below(2) << 15));
       }
     }
-    table = {type == RowType::kF32 ? static_cast<const void*>(floats.data()) : halves.data(), type, rows, dim};
+    const void* data = halves.data();
+    if (type == RowType::kF32) data = floats.data();
+    if (type == RowType::kI8) data = bytes.data();
+    table = {data, type, rows, dim, scales.data()};
   }
-  std::vector<float> floats;
+  std::vector<float> floats, scales;
+  std::vector<int8_t> bytes;
   std::vector<uint16_t> halves;
   EmbeddingTable table;
 };
@@ -97,6 +106,37 @@ TEST_P(GatherTest, EveryHalfIsExact) {
 
 TEST_P(GatherTest, EveryBFloat16IsExact) {
   ExpectEveryPatternToWiden(GetParam(), RowType::kBF16, reference::FromBFloat16);
+}
+
+// Each of the 256 bytes, under scales that round, and that lose bits.
+TEST_P(GatherTest, EveryByteIsScaledWithOneRounding) {
+  std::vector<int8_t> bytes(256);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<int8_t>(i);
+  for (const float scale : {0.0f, 1.0f, 0.1f, -3.3333333f, 1e-30f, 0x1p-149f, 2e36f}) {
+    const uint32_t row = 0;
+    std::vector<float> out(bytes.size());
+    Gather({bytes.data(), RowType::kI8, 1, bytes.size(), &scale}, {&row, 1}, out.data(), out.size(), GetParam());
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const auto exact = static_cast<float>(double{scale} * bytes[i]);
+      ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(exact)) << i << " * " << scale;
+    }
+  }
+}
+
+TEST(QuantizeRowTest, AnElementMovesByHalfAStepAtMost) {
+  Random random(23);
+  for (const float magnitude : {0.0f, 1e-40f, 1e-6f, 1.0f, 1e30f}) {
+    const std::vector<float> row = random.Normal(100, magnitude);
+    std::vector<int8_t> bytes(row.size());
+    const float scale = QuantizeRow(row, bytes.data());
+    for (size_t d = 0; d < row.size(); ++d) {
+      const double step = double{scale} * bytes[d];
+      ASSERT_LE(std::abs(step - double{row[d]}), 0.5001 * double{scale} + 0x1p-149 * 127) << row[d];
+    }
+    if (magnitude > 1e-30f) {  // the largest takes the whole range
+      EXPECT_TRUE(std::any_of(bytes.begin(), bytes.end(), [](int8_t b) { return b == 127 || b == -127; }));
+    }
+  }
 }
 
 TEST_P(GatherTest, SubnormalHalvesSurviveAThreadThatFlushesDenormals) {

@@ -130,7 +130,8 @@ class ModelBuilder {
 
   void TableData() {
     for (const auto& [name, data] : table_data_) {
-      const DataType type = Pick(rng_, {DataType::kF32, DataType::kF32, DataType::kF16, DataType::kBF16});
+      const DataType type =
+          Pick(rng_, {DataType::kF32, DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8});
       const double sigma = data.dim == 1 ? 0.5 : Pick(rng_, {0.3, 1.0});
       model_.AddWeights(name, {data.rows, data.dim}, Normals(rng_, data.rows * data.dim, sigma), type);
     }

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <iostream>
 
+#include "kernels/int8_rows.h"
+
 namespace din::testing {
 namespace {
 
@@ -51,6 +53,15 @@ void RawModel::AddWeights(const std::string& name, std::initializer_list<int64_t
                           DataType type) {
   std::byte* out = Add(name, type, shape);
   if (tensors.at(name).elements() != static_cast<int64_t>(values.size())) Die(name + ": shape and values differ");
+  if (type == DataType::kI8) {
+    const std::vector<float> numbers(values.begin(), values.end());
+    const auto rows = static_cast<size_t>(*shape.begin()), dim = numbers.size() / rows;
+    auto* scales = reinterpret_cast<float*>(Add(name + ".scale", DataType::kF32, {*shape.begin()}));
+    for (size_t r = 0; r < rows; ++r) {
+      scales[r] = QuantizeRow(std::span(numbers).subspan(r * dim, dim), reinterpret_cast<int8_t*>(out) + r * dim);
+    }
+    return;
+  }
   for (double value : values) {
     const auto number = static_cast<float>(value);
     if (type == DataType::kF32) {

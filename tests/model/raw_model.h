@@ -32,7 +32,7 @@ struct RawModel {
   TensorMap tensors;  // into `memory`
   std::vector<std::unique_ptr<std::byte[]>> memory;
 
-  // Numbers are rounded to `type`, which is F32, F16 or BF16.
+  // Numbers are rounded to `type`, which is F32, F16 or BF16; or I8 of two dimensions, with `<name>.scale` beside it.
   void AddWeights(const std::string& name, std::initializer_list<int64_t> shape, std::span<const double> values,
                   DataType type = DataType::kF32);
   // I64 or I32 of one dimension.

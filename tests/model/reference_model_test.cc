@@ -350,6 +350,16 @@ TEST_F(ReferenceTest, TablesInSixteenBits) {
   EXPECT_DOUBLE_EQ(Scores().logits[0], 3.25);
 }
 
+TEST_F(ReferenceTest, TablesInEightBits) {
+  Add("table.item", {3, 1}, {127, 2 * 127, -127}, DataType::kI8);  // -> 127 times 1, 2 and 1, the last negative
+  std::span<float> scales = model_.Floats("table.item.scale");
+  EXPECT_EQ(std::vector<float>(scales.begin(), scales.end()), (std::vector<float>{1, 2, 1}));
+  for (float& scale : scales) scale /= 127;  // as floats: 127 * float(1 / 127) rounds to 1
+  EXPECT_DOUBLE_EQ(Scores().logits[0], 1.25);
+  model_.tensors.erase("table.item.scale");
+  EXPECT_EQ(Score().status().message(), "tensor table.item.scale: missing");
+}
+
 // A table that is a window on a tensor: rows 2, 3, 4 of it.
 TEST_F(ReferenceTest, TableIsAWindow) {
   model_.tensors.erase("table.item");
