@@ -1,0 +1,541 @@
+// swap_bench: does anybody notice when a model is swapped?
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "bench/load/clock.h"
+#include "bench/load/engine.h"
+#include "bench/load/find_max.h"
+#include "bench/load/flags.h"
+#include "bench/load/machine.h"
+#include "bench/load/objective.h"
+#include "bench/load/process_usage.h"
+#include "bench/load/summary.h"
+#include "bench/swap/phases.h"
+#include "bench/swap/picture.h"
+#include "bench/swap/server_process.h"
+#include "bench/swap/version_stock.h"
+#include "nlohmann/json.hpp"
+
+namespace din::swap {
+namespace {
+
+using load::NowNs;
+
+constexpr char kModel[] = "ads";
+constexpr char kOther[] = "other";
+constexpr int64_t kSecond = 1'000'000'000;
+
+struct Options {
+  std::string server;
+  std::string server_flags;
+  std::string directory;
+  uint64_t table_bytes = uint64_t{1} << 30;
+  uint64_t other_bytes = uint64_t{256} << 20;
+  size_t candidates = 200;
+  size_t behaviours = 50;
+  size_t requests = 16;
+  int64_t swaps = 20;
+  double every_seconds = 5;
+  int64_t other_every = 4;
+  int64_t refused_every = 5;
+  double rate = 0;  // 0: to be found
+  std::string objective = "p99<20ms";
+  double share = 0.7;
+  double probe_seconds = 4;
+  load::Scheduling scheduling = load::Scheduling::kOrdinary;
+  uint64_t seed = 1;
+  std::string json_file;
+  std::string picture_file;
+};
+
+std::vector<load::Flag> Flags(Options& o) {
+  using namespace load;
+  return {
+      {"", "", "Server", {}},
+      {"server", "PROGRAM", "din-server to start (the one beside this program)", Text(&o.server)},
+      {"server-flags", "FLAGS", "more of its flags, with spaces between", Text(&o.server_flags)},
+      {"", "", "Models", {}},
+      {"dir", "DIRECTORY", "where a temporary directory for them is made ($TMPDIR or /tmp)", Text(&o.directory)},
+      {"table-bytes", "BYTES", "embedding table of the model that answers (1GiB); two of them on disk",
+       Bytes(&o.table_bytes)},
+      {"other-bytes", "BYTES", "embedding table of the other model (256MiB); likewise", Bytes(&o.other_bytes)},
+      {"", "", "Swaps", {}},
+      {"swaps", "N", "publications, refused ones and those of the other model included (20)", Within(&o.swaps, 1, 1e6)},
+      {"every", "TIME", "between two of them, or longer when a load takes longer (5s)", Seconds(&o.every_seconds)},
+      {"other-every", "N", "each N-th is of the other model; 0: none (4)", Within(&o.other_every, 0, 1e6)},
+      {"refused-every", "N", "each N-th of the others must be refused; 0: none (5)", Within(&o.refused_every, 0, 1e6)},
+      {"", "", "Load", {}},
+      {"rate", "N", "requests per second (share of the highest that keeps the objective)", Within(&o.rate, 1, 1e7)},
+      {"objective", "OBJECTIVE", "what the highest rate keeps (p99<20ms)", Text(&o.objective)},
+      {"share", "SHARE", "of the highest rate (0.7)", Within(&o.share, 0.01, 1)},
+      {"probe", "TIME", "length of one try of the search (4s)", Seconds(&o.probe_seconds)},
+      {"candidates", "N", "of a request (200)", Within(&o.candidates, 1, 4096)},
+      {"behaviours", "N", "of a request (50)", Within(&o.behaviours, 0, 4096)},
+      {"requests", "N", "distinct requests (16)", Within(&o.requests, 1, 4096)},
+      {"scheduling", "KIND", "ordinary or realtime: the latter keeps a busy server off our threads (ordinary)",
+       Choice<Scheduling>(&o.scheduling, {{"ordinary", Scheduling::kOrdinary}, {"realtime", Scheduling::kRealtime}})},
+      {"seed", "N", "of models, requests and arrivals (1)", Within(&o.seed, 0, 1e15)},
+      {"", "", "Output", {}},
+      {"json", "FILE", "all figures", Text(&o.json_file)},
+      {"picture", "FILE", "the latency line with swap marks, as SVG", Text(&o.picture_file)},
+  };
+}
+
+std::string HelpText() {
+  Options options;
+  return absl::StrCat(
+      "swap_bench: what a request sees of model swaps\n\n"
+      "Starts a din-server, sends requests on schedule, and publishes versions of the model that answers and of "
+      "another\n"
+      "one beside it, some of which must be refused. Every answer is compared, bit for bit, with the scores of the\n"
+      "version that it names.\n\n"
+      "  swap_bench --swaps 100 --scheduling realtime --picture swaps.svg\n"
+      "  swap_bench --table-bytes 16MiB --other-bytes 4MiB --swaps 10 --every 1s --rate 200\n",
+      load::FormatFlags(Flags(options)),
+      "\nExit code: 0 well; 1 could not run; 2 wrong usage; 3 the run is invalid; 4 a request failed or got a wrong "
+      "answer.\n");
+}
+
+// A directory that goes away with us.
+class Scratch {
+ public:
+  static absl::StatusOr<std::unique_ptr<Scratch>> Create(const std::string& parent) {
+    std::string path = parent + "/swap_bench-XXXXXX";
+    if (mkdtemp(path.data()) == nullptr) {
+      return absl::UnavailableError(absl::StrCat(path, ": ", std::strerror(errno)));
+    }
+    return std::make_unique<Scratch>(path);
+  }
+  explicit Scratch(std::string path) : path_(std::move(path)) {}
+  ~Scratch() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  const std::string path_;
+};
+
+// What was seen of the server while the load ran.
+struct Log {
+  std::vector<ModelEvent> events;
+  std::vector<std::pair<int64_t, int64_t>> resident;  // time, bytes
+  std::vector<std::string> surprises;                 // a version that should have gone live did not, or the reverse
+  int64_t swaps = 0, refusals = 0;
+};
+
+// Publishes one version after the other, and watches.
+class Publisher {
+ public:
+  Publisher(const Options& options, ServerProcess& server, const VersionStock& stock, const VersionStock* other)
+      : options_(options), server_(server), models_{{kModel, &stock, 1}, {kOther, other, 1}} {}
+
+  Log Run() {
+    Wait(2 * kSecond);
+    const int64_t begin = NowNs();
+    for (int64_t n = 1; n <= options_.swaps && server_.running(); ++n) {
+      const bool to_other = options_.other_every > 0 && n % options_.other_every == 0;
+      Model& model = models_[to_other ? 1 : 0];
+      const int64_t own = n - (options_.other_every > 0 ? n / options_.other_every : 0);
+      const bool bad = !to_other && options_.refused_every > 0 && own % options_.refused_every == 0;
+      PublishOne(model, bad ? static_cast<Fault>(1 + own / options_.refused_every % 3) : Fault::kNone);
+      const double at = static_cast<double>(NowNs() - begin) * 1e-9;
+      Wait(static_cast<int64_t>(std::max(0.0, static_cast<double>(n) * options_.every_seconds - at) * 1e9));
+    }
+    Wait(2 * kSecond);
+    return std::move(log_);
+  }
+
+ private:
+  struct Model {
+    std::string name;
+    const VersionStock* stock;
+    int64_t version;  // published last
+  };
+
+  void PublishOne(Model& model, Fault fault) {
+    const int64_t version = ++model.version, since = NowNs();
+    if (const absl::Status status = model.stock->Publish(version, fault); !status.ok()) {
+      log_.surprises.push_back(absl::StrCat("cannot publish: ", status.ToString()));
+      return;
+    }
+    constexpr int64_t kPatience = 120 * kSecond;
+    std::optional<ModelEvent> end;
+    while (!end && NowNs() < since + kPatience && server_.running()) {
+      Wait(20'000'000);
+      end = EndOf(model.name, version);
+    }
+    const std::string what = absl::StrCat(model.name, " ", version, " (", Name(fault), ")");
+    const bool live = end && end->kind == ModelEvent::Kind::kLive;
+    if (!end || live != (fault == Fault::kNone)) {
+      log_.surprises.push_back(absl::StrCat(what, !end   ? ": nothing came of it within 2 minutes"
+                                                  : live ? ": went live"
+                                                         : absl::StrCat(": was refused: ", end->reason)));
+    }
+    ++(live ? log_.swaps : log_.refusals);
+    absl::FPrintF(stderr, "  %-28s %s after %.2f s\n", what, end ? Name(end->kind) : "?",
+                  static_cast<double>((end ? end->at_ns : NowNs()) - since) * 1e-9);
+    if (version > 4) model.stock->Remove(version - 4);
+  }
+
+  std::optional<ModelEvent> EndOf(const std::string& model, int64_t version) const {
+    for (auto event = log_.events.rbegin(); event != log_.events.rend(); ++event) {
+      if (event->model == model && event->version == version && event->kind != ModelEvent::Kind::kLoading)
+        return *event;
+    }
+    return std::nullopt;
+  }
+
+  // Looks at the server's log and memory until then.
+  void Wait(int64_t ns) {
+    const int64_t end = NowNs() + ns;
+    do {
+      std::this_thread::sleep_for(std::chrono::nanoseconds(std::clamp<int64_t>(end - NowNs(), 0, 20'000'000)));
+      for (ModelEvent& event : server_.TakeEvents()) log_.events.push_back(std::move(event));
+      if (!log_.resident.empty() && NowNs() < log_.resident.back().first + kSecond / 10) continue;
+      if (const auto usage = load::ReadProcessUsage(server_.pid())) {
+        log_.resident.emplace_back(NowNs(), usage->resident_bytes);
+      }
+    } while (NowNs() < end);
+  }
+
+  const Options& options_;
+  ServerProcess& server_;
+  Model models_[2];
+  Log log_;
+};
+
+absl::Status Different(int64_t version, size_t candidate, float got, float expected) {
+  return absl::DataLossError(absl::StrFormat("version %d, candidate %d: %.9g, but that version gives %.9g", version,
+                                             candidate, got, expected));
+}
+
+// Bit for bit.
+absl::Status JudgeScores(const VersionStock& stock, size_t request, const v1::ScoreResponse& response) {
+  const std::span<const float> expected = stock.Expected(response.version(), request);
+  for (int rank = 0; rank < response.scores_size(); ++rank) {
+    const float want = expected[response.index(rank)], got = response.scores(rank);
+    if (std::memcmp(&want, &got, sizeof(float)) != 0) {
+      return Different(response.version(), response.index(rank), got, want);
+    }
+  }
+  return absl::OkStatus();
+}
+
+struct Result {
+  double rate = 0;
+  std::optional<load::FindMaxResult> highest;
+  load::RunSummary summary;
+  Log log;
+  std::vector<Request> requests;
+  std::map<Phase, PhaseLatency> phases;
+  int64_t stale_ns = 0;
+  int64_t begin_ns = 0, end_ns = 0;
+};
+
+class Bench {
+ public:
+  explicit Bench(const Options& options) : options_(options) {}
+
+  absl::StatusOr<Result> Run() {
+    absl::StatusOr<std::unique_ptr<Scratch>> scratch = Scratch::Create(options_.directory);
+    if (!scratch.ok()) return scratch.status();
+    const std::string root = (*scratch)->path() + "/models";
+    VersionStock::Options stock{.directory = (*scratch)->path() + "/stock",
+                                .root = root,
+                                .model = kModel,
+                                .table_bytes = options_.table_bytes,
+                                .requests = options_.requests,
+                                .candidates = options_.candidates,
+                                .behaviours = options_.behaviours,
+                                .seed = options_.seed};
+    absl::FPrintF(stderr, "writing models to %s\n", (*scratch)->path());
+    auto main = VersionStock::Create(stock);
+    if (!main.ok()) return main.status();
+    stock_ = main->get();
+    stock.model = kOther;
+    stock.table_bytes = options_.other_bytes;
+    stock.seed = options_.seed + 1;
+    stock.requests = 1;
+    auto other = VersionStock::Create(stock);
+    if (!other.ok()) return other.status();
+    for (const VersionStock* one : {main->get(), other->get()}) {
+      if (absl::Status status = one->Publish(1, Fault::kNone); !status.ok()) return status;
+    }
+
+    const std::string socket = absl::StrCat("unix:", (*scratch)->path(), "/socket");
+    std::vector<std::string> arguments = {options_.server, "--model-root",    root,  "--listen", socket, "--log-format",
+                                          "json",          "--poll-interval", "50ms"};
+    for (const std::string& flag :
+         std::vector<std::string>(absl::StrSplit(options_.server_flags, ' ', absl::SkipEmpty()))) {
+      arguments.push_back(flag);
+    }
+    const std::string log = (*scratch)->path() + "/server.log";
+    auto server = ServerProcess::Start(arguments, log);
+    if (!server.ok()) return server.status();
+    const auto channels = load::Connect({.address = socket}, 120);
+    if (!channels.ok() || !(*server)->running()) {
+      std::ifstream text(log);
+      const std::string all{std::istreambuf_iterator<char>(text), {}};
+      return absl::UnavailableError(absl::StrCat("the server did not come up:\n", all));
+    }
+    const absl::Status status = Prepare();
+    if (!status.ok()) return status;
+
+    Result result{.rate = options_.rate};
+    if (result.rate == 0) {
+      auto highest = FindRate(*channels);
+      if (!highest.ok()) return highest.status();
+      result.highest = *highest;
+      result.rate = highest->rate * options_.share;
+    }
+    if (result.rate < 1) return absl::UnavailableError("no rate keeps the objective");
+    Measure(*channels, **server, *other->get(), result);
+    return result;
+  }
+
+ private:
+  absl::Status Prepare() {
+    load::RequestSetBuilder builder("drawn");
+    for (const v1::ScoreRequest& request : stock_->requests()) builder.Add(request);
+    absl::StatusOr<load::RequestSet> set = std::move(builder).Build();
+    if (!set.ok()) return set.status();
+    requests_ = *std::move(set);
+    engine_.scheduling = options_.scheduling;
+    engine_.judge = [this](size_t request, const v1::ScoreResponse& response) {
+      return JudgeScores(*stock_, request, response);
+    };
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<load::RunPlan> Plan(double rate, double seconds, double warm_up) const {
+    const auto schedule = load::Schedule::Create({{rate, rate, seconds}});
+    if (!schedule.ok()) return schedule.status();
+    return load::RunPlan{.schedule = schedule->WithWarmUp(warm_up), .warm_up_seconds = warm_up, .seed = options_.seed};
+  }
+
+  absl::StatusOr<load::FindMaxResult> FindRate(const load::Channels& channels) const {
+    const auto objective = load::ParseObjective(options_.objective);
+    if (!objective.ok()) return objective.status();
+    absl::FPrintF(stderr, "looking for the highest rate with %s\n", objective->text);
+    const auto probe = [&](double rate) -> absl::StatusOr<load::Verdict> {
+      const auto plan = Plan(rate, options_.probe_seconds, 1);
+      if (!plan.ok()) return plan.status();
+      const std::atomic<bool> stop = false;
+      const load::RunOutcome outcome = load::Run(channels, requests_, *plan, engine_, stop, [](const auto&) {});
+      const load::RunSummary summary = load::Summarise(outcome, *objective);
+      absl::FPrintF(stderr, "  %6.0f/s: p99 %.2f ms\n", rate, summary.latency.p99 * 1e-3);
+      if (!load::Meets(summary, *objective)) return load::Verdict::kMissed;
+      return summary.invalid.empty() ? load::Verdict::kMet : load::Verdict::kUnproven;
+    };
+    return load::FindMax({.start = 300, .precision = 0.05}, probe);
+  }
+
+  void Measure(const load::Channels& channels, ServerProcess& server, const VersionStock& other, Result& result) {
+    absl::FPrintF(stderr, "%d publications, one every %g s, at %.0f requests/s\n", options_.swaps,
+                  options_.every_seconds, result.rate);
+    std::mutex mutex;
+    load::EngineOptions engine = engine_;
+    engine.on_sample = [&](int64_t due_ns, const load::Sample& sample) {
+      const std::lock_guard lock(mutex);
+      result.requests.push_back({.due_ns = due_ns,
+                                 .latency_ns = sample.latency_ns,
+                                 .ok = sample.outcome == load::kOk,
+                                 .version = sample.version});
+    };
+    std::atomic<bool> stop = false;
+    result.begin_ns = NowNs() + kSecond;  // behind the warm-up
+    std::thread publisher([&] {
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      result.log = Publisher(options_, server, *stock_, &other).Run();
+      stop = true;
+    });
+    // The publisher ends the run; a load may take two minutes before it is called lost.
+    const double longest = static_cast<double>(options_.swaps) * (options_.every_seconds + 120) + 10;
+    load::RunOutcome outcome =
+        load::Run(channels, requests_, *Plan(result.rate, longest, 1), engine, stop, [](const auto&) {});
+    publisher.join();
+    result.end_ns = NowNs();
+    outcome.stopped = false;  // by us
+    result.summary = load::Summarise(outcome, std::nullopt);
+    std::erase_if(result.requests, [&](const Request& request) { return request.due_ns < result.begin_ns; });
+    SharpenLiveTimes(result.requests, kModel, result.log.events);
+    result.phases = LatencyByPhase(result.requests, FindWindows(result.log.events, kModel));
+    result.stale_ns = LongestStaleNs(result.requests, result.log.events, kModel);
+  }
+
+  const Options& options_;
+  const VersionStock* stock_ = nullptr;
+  load::RequestSet requests_;
+  load::EngineOptions engine_;
+};
+
+uint64_t Failed(const Result& result) {
+  return static_cast<uint64_t>(std::ranges::count_if(result.requests, [](const Request& r) { return !r.ok; }));
+}
+
+uint64_t Wrong(const Result& result) {
+  const auto wrong = result.summary.errors.find(std::string(load::Name(load::kWrongAnswer)));
+  return wrong == result.summary.errors.end() ? 0 : wrong->second;
+}
+
+// Of the server, in MiB: at the beginning, the most, at the end.
+std::vector<double> Memory(const Result& result) {
+  std::vector<double> mib;
+  for (const auto& [at, bytes] : result.log.resident) mib.push_back(static_cast<double>(bytes) / (1 << 20));
+  if (mib.empty()) return {0, 0, 0};
+  return {mib.front(), *std::ranges::max_element(mib), mib.back()};
+}
+
+std::string ToText(const Result& result) {
+  std::string text = absl::StrFormat("\n%-22s %9s %9s %9s %9s %9s %8s %8s %7s\n", "", "requests", "p50 ms", "p99 ms",
+                                     "p99.9 ms", "max ms", "p99 x", "p99.9 x", "failed");
+  const auto found = result.phases.find(Phase::kSteady);
+  const PhaseLatency steady = found == result.phases.end() ? PhaseLatency() : found->second;
+  for (const Phase phase : kPhases) {
+    const auto at = result.phases.find(phase);
+    if (at == result.phases.end()) continue;
+    const PhaseLatency& l = at->second;
+    const auto ratio = [&](double here, double there) {
+      return there > 0 ? absl::StrFormat("%.2f", here / there) : "";
+    };
+    absl::StrAppendFormat(&text, "%-22s %9d %9.2f %9.2f %9.2f %9.2f %8s %8s %7d\n", Name(phase), l.requests,
+                          l.p50_us * 1e-3, l.p99_us * 1e-3, l.p999_us * 1e-3, l.max_us * 1e-3,
+                          ratio(l.p99_us, steady.p99_us), ratio(l.p999_us, steady.p999_us), l.failed);
+  }
+  const std::vector<double> memory = Memory(result);
+  absl::StrAppendFormat(&text, "\n%d swaps and %d refused loads at %.0f requests/s\n", result.log.swaps,
+                        result.log.refusals, result.rate);
+  absl::StrAppendFormat(&text, "%d requests, %d failed, %d with scores that are not those of the version named\n",
+                        result.requests.size(), Failed(result), Wrong(result));
+  absl::StrAppendFormat(&text, "an old version answered a request sent at most %.1f ms after a swap\n",
+                        static_cast<double>(result.stale_ns) * 1e-6);
+  absl::StrAppendFormat(&text, "memory of the server: %.0f MiB at the beginning, %.0f at most, %.0f at the end\n",
+                        memory[0], memory[1], memory[2]);
+  for (const std::string& surprise : result.log.surprises) absl::StrAppend(&text, "UNEXPECTED: ", surprise, "\n");
+  for (const std::string& wrong : result.summary.wrong) absl::StrAppend(&text, "WRONG: ", wrong, "\n");
+  for (const std::string& reason : result.summary.invalid) absl::StrAppend(&text, "INVALID: ", reason, "\n");
+  return text;
+}
+
+nlohmann::json ToJson(const Result& result, const std::string& command) {
+  nlohmann::json json;
+  json["command"] = command;
+  json["finished"] = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
+  json["machine"] = load::DescribeMachine().cpu;
+  json["rate"] = result.rate;
+  if (result.highest) json["highest_rate"] = result.highest->rate;
+  json["requests"] = result.requests.size();
+  json["failed"] = Failed(result);
+  json["errors"] = result.summary.errors;
+  json["wrong_answers"] = Wrong(result);
+  json["swaps"] = result.log.swaps;
+  json["refusals"] = result.log.refusals;
+  json["longest_stale_ms"] = static_cast<double>(result.stale_ns) * 1e-6;
+  json["unexpected"] = result.log.surprises;
+  json["invalid_because"] = result.summary.invalid;
+  for (const auto& [phase, l] : result.phases) {
+    json["phases"][Name(phase)] = {{"requests", l.requests}, {"failed", l.failed},   {"p50_us", l.p50_us},
+                                   {"p99_us", l.p99_us},     {"p999_us", l.p999_us}, {"max_us", l.max_us}};
+  }
+  const auto seconds = [&](int64_t at) { return static_cast<double>(at - result.begin_ns) * 1e-9; };
+  for (const ModelEvent& event : result.log.events) {
+    json["events"].push_back({{"t", seconds(event.at_ns)},
+                              {"event", Name(event.kind)},
+                              {"model", event.model},
+                              {"version", event.version},
+                              {"reason", event.reason}});
+  }
+  for (const auto& [at, bytes] : result.log.resident) json["resident"].push_back({seconds(at), bytes});
+  return json;
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  return file.flush() ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
+}
+
+absl::Status Report(const Options& options, const Result& result, const std::string& command) {
+  std::fputs(ToText(result).c_str(), stdout);
+  absl::Status status;
+  if (!options.json_file.empty()) {
+    const std::string text = ToJson(result, command).dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+    status.Update(WriteFile(options.json_file, text + "\n"));
+  }
+  if (!options.picture_file.empty()) {
+    const Picture picture{.title = absl::StrFormat("%d swaps, %d refused loads, %.0f requests/s, %d failed",
+                                                   result.log.swaps, result.log.refusals, result.rate, Failed(result)),
+                          .begin_ns = result.begin_ns,
+                          .end_ns = result.end_ns,
+                          .requests = result.requests,
+                          .events = result.log.events,
+                          .model = kModel,
+                          .resident = result.log.resident};
+    status.Update(WriteFile(options.picture_file, ToSvg(picture)));
+  }
+  return status;
+}
+
+std::string Beside(const std::string& name) {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? name : (self.parent_path() / name).string();
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  Options options;
+  options.server = Beside("din-server");
+  const char* const directory = std::getenv("TMPDIR");
+  options.directory = directory != nullptr ? directory : "/tmp";
+  std::string command = "swap_bench";
+  for (const std::string& argument : arguments) {
+    if (argument == "--help" || argument == "-h") {
+      std::fputs(HelpText().c_str(), stdout);
+      return 0;
+    }
+    absl::StrAppend(&command, " ", argument);
+  }
+  if (const absl::Status status = load::ParseFlags(Flags(options), arguments); !status.ok()) {
+    absl::FPrintF(stderr, "swap_bench: %s\n", std::string(status.message()));
+    return 2;
+  }
+  const absl::StatusOr<Result> result = Bench(options).Run();
+  absl::Status status = result.status();
+  if (result.ok()) status = Report(options, *result, command);
+  if (!status.ok()) {
+    absl::FPrintF(stderr, "swap_bench: %s\n", std::string(status.message()));
+    return 1;
+  }
+  if (Failed(*result) > 0 || !result->log.surprises.empty()) return 4;
+  return result->summary.invalid.empty() ? 0 : 3;
+}
+
+}  // namespace
+}  // namespace din::swap
+
+int main(int argc, char** argv) { return din::swap::Main(std::vector<std::string>(argv + 1, argv + argc)); }

@@ -1,0 +1,177 @@
+#include "bench/swap/phases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+namespace din::swap {
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kBeforeSwap = 10 * kMs;  // the log's clock has milliseconds, and its writer's thread is idle priority
+constexpr int64_t kAfterSwap = 50 * kMs;
+constexpr int64_t kAfterUnload = 20 * kMs;
+constexpr int64_t kLongestUnload = 1000 * kMs;  // an old version that was pinned for longer does nothing until its end
+constexpr int64_t kSettle = 100 * kMs;
+
+Phase OfOther(Phase phase) {
+  switch (phase) {
+    case Phase::kLoading:
+      return Phase::kOtherLoading;
+    case Phase::kSwapping:
+      return Phase::kOtherSwapping;
+    case Phase::kUnloading:
+      return Phase::kOtherUnloading;
+    case Phase::kRefusing:
+      return Phase::kOtherRefusing;
+    default:
+      return phase;
+  }
+}
+
+// At rank ceil(q * n) of ascending values, in microseconds.
+double Quantile(const std::vector<int64_t>& sorted, double q) {
+  if (sorted.empty()) return 0;
+  const auto rank = static_cast<size_t>(std::ceil(q * static_cast<double>(sorted.size())));
+  return static_cast<double>(sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1]) * 1e-3;
+}
+
+}  // namespace
+
+const char* Name(Phase phase) {
+  switch (phase) {
+    case Phase::kSteady:
+      return "steady";
+    case Phase::kLoading:
+      return "loading";
+    case Phase::kSwapping:
+      return "swapping";
+    case Phase::kUnloading:
+      return "unloading";
+    case Phase::kRefusing:
+      return "refused load";
+    case Phase::kOtherLoading:
+      return "other: loading";
+    case Phase::kOtherSwapping:
+      return "other: swapping";
+    case Phase::kOtherUnloading:
+      return "other: unloading";
+    case Phase::kOtherRefusing:
+      return "other: refused load";
+    case Phase::kAny:
+      return "all of these";
+  }
+  return "?";
+}
+
+std::vector<Window> FindWindows(const std::vector<ModelEvent>& events, const std::string& model) {
+  std::vector<Window> windows;
+  std::map<std::string, int64_t> loading_since, live_since;
+  for (const ModelEvent& event : events) {
+    const auto add = [&](Phase phase, int64_t begin, int64_t end) {
+      windows.push_back({event.model == model ? phase : OfOther(phase), begin, end});
+    };
+    switch (event.kind) {
+      case ModelEvent::Kind::kLoading:
+        loading_since[event.model] = event.at_ns;
+        break;
+      case ModelEvent::Kind::kLive:
+      case ModelEvent::Kind::kRefused: {
+        const bool live = event.kind == ModelEvent::Kind::kLive;
+        // Without a load before it, it is a rollback, or a refusal at first sight.
+        if (const auto since = loading_since.find(event.model); since != loading_since.end()) {
+          add(live ? Phase::kLoading : Phase::kRefusing, since->second, event.at_ns);
+          loading_since.erase(since);
+        }
+        if (!live) break;
+        add(Phase::kSwapping, event.at_ns - kBeforeSwap, event.at_ns + kAfterSwap);
+        live_since[event.model] = event.at_ns;
+        break;
+      }
+      case ModelEvent::Kind::kRetired: {
+        const auto since = live_since.find(event.model);
+        const int64_t earliest = event.at_ns - kLongestUnload;
+        const int64_t begin = since == live_since.end() ? earliest : std::max(earliest, since->second);
+        add(Phase::kUnloading, begin, event.at_ns + kAfterUnload);
+        break;
+      }
+    }
+  }
+  return windows;
+}
+
+std::map<Phase, PhaseLatency> LatencyByPhase(const std::vector<Request>& requests, const std::vector<Window>& windows) {
+  std::vector<Window> sorted = windows;
+  std::ranges::sort(sorted, {}, &Window::begin_ns);
+  int64_t longest = 0;
+  for (const Window& window : sorted) longest = std::max(longest, window.end_ns + kSettle - window.begin_ns);
+
+  std::map<Phase, PhaseLatency> phases;
+  std::map<Phase, std::vector<int64_t>> latencies;
+  for (const Request& request : requests) {
+    const int64_t done = request.due_ns + request.latency_ns;
+    std::set<Phase> in;
+    bool settling = false;
+    auto window = std::ranges::lower_bound(sorted, request.due_ns - longest, {}, &Window::begin_ns);
+    for (; window != sorted.end() && window->begin_ns <= done; ++window) {
+      if (window->end_ns >= request.due_ns) in.insert({window->phase, Phase::kAny});
+      settling |= window->end_ns + kSettle >= request.due_ns;
+    }
+    if (!settling) in.insert(Phase::kSteady);
+    for (const Phase phase : in) {
+      ++phases[phase].requests;
+      if (request.ok) {
+        latencies[phase].push_back(request.latency_ns);
+      } else {
+        ++phases[phase].failed;
+      }
+    }
+  }
+  for (auto& [phase, values] : latencies) {
+    std::ranges::sort(values);
+    PhaseLatency& latency = phases[phase];
+    latency.p50_us = Quantile(values, 0.5);
+    latency.p99_us = Quantile(values, 0.99);
+    latency.p999_us = Quantile(values, 0.999);
+    latency.max_us = Quantile(values, 1);
+  }
+  return phases;
+}
+
+void SharpenLiveTimes(const std::vector<Request>& requests, const std::string& model, std::vector<ModelEvent>& events) {
+  std::map<int64_t, int64_t> first_answer;
+  for (const Request& request : requests) {
+    if (!request.ok) continue;
+    const auto [at, added] = first_answer.try_emplace(request.version, request.due_ns + request.latency_ns);
+    if (!added) at->second = std::min(at->second, request.due_ns + request.latency_ns);
+  }
+  std::set<int64_t> seen;  // versions come back by rollbacks, and then their first answer is long past
+  for (ModelEvent& event : events) {
+    if (event.kind != ModelEvent::Kind::kLive || event.model != model || !seen.insert(event.version).second) continue;
+    const auto first = first_answer.find(event.version);
+    if (first != first_answer.end()) event.at_ns = std::min(event.at_ns, first->second);
+  }
+}
+
+int64_t LongestStaleNs(const std::vector<Request>& requests, const std::vector<ModelEvent>& events,
+                       const std::string& model) {
+  std::vector<ModelEvent> lives;
+  for (const ModelEvent& event : events) {
+    if (event.kind == ModelEvent::Kind::kLive && event.model == model) lives.push_back(event);
+  }
+  int64_t longest = 0;
+  for (size_t l = 0; l < lives.size(); ++l) {
+    const int64_t next = l + 1 < lives.size() ? lives[l + 1].version : 0;
+    const int64_t end = l + 1 < lives.size() ? lives[l + 1].at_ns : INT64_MAX;
+    for (const Request& request : requests) {
+      const bool sent_in = request.due_ns >= lives[l].at_ns && request.due_ns < end;
+      if (request.ok && sent_in && request.version != lives[l].version && request.version != next) {
+        longest = std::max(longest, request.due_ns - lives[l].at_ns);
+      }
+    }
+  }
+  return longest;
+}
+
+}  // namespace din::swap

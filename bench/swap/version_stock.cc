@@ -1,0 +1,231 @@
+#include "bench/swap/version_stock.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "bench/load/request_file.h"
+#include "model/din_model.h"
+#include "model/status_macros.h"
+#include "model_loader/file.h"
+#include "model_loader/json.h"
+#include "model_loader/manifest.h"
+#include "model_loader/memory.h"
+#include "model_loader/safetensors.h"
+#include "model_loader/sha256.h"
+#include "tests/model/bench_model.h"
+#include "tests/model/random_request.h"
+
+namespace din::swap {
+namespace {
+
+constexpr char kTable[] = "table.item";
+constexpr char kHeadBias[] = "head.b";
+constexpr char kTableFile[] = "table.safetensors";
+constexpr char kLayersFile[] = "layers.safetensors";
+constexpr char kHeadFile[] = "head.safetensors";
+constexpr size_t kPieceBytes = size_t{4} << 20;
+
+// Uniform with variance 1, as the calibrated layers expect, and fast enough for gigabytes.
+void Fill(std::span<float> values, uint64_t seed) {
+  uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
+  for (float& value : values) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    value = (static_cast<float>(state >> 40) * 0x1p-23f - 1.0f) * 1.7320508f;
+  }
+}
+
+std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+
+// Writes one file in pieces and digests it on the way.
+absl::StatusOr<ManifestFile> WriteDigested(const Directory& directory, const std::string& on_disk,
+                                           const std::string& listed_as,
+                                           std::span<const std::span<const std::byte>> parts) {
+  DIN_ASSIGN_OR_RETURN(WritableFile file, directory.CreateFile(on_disk));
+  FileDigester digester;
+  for (std::span<const std::byte> part : parts) {
+    while (!part.empty()) {
+      const auto piece = part.first(std::min(part.size(), kPieceBytes));
+      digester.Update(piece);
+      DIN_RETURN_IF_ERROR(file.Append(piece));
+      part = part.subspan(piece.size());
+    }
+  }
+  DIN_RETURN_IF_ERROR(file.Sync());
+  return digester.Finish(listed_as);
+}
+
+absl::StatusOr<ManifestFile> WriteText(const Directory& directory, const std::string& name, std::string_view text) {
+  const std::span<const std::byte> parts[] = {Bytes(text)};
+  return WriteDigested(directory, name, name, parts);
+}
+
+absl::StatusOr<ManifestFile> WriteTensors(const Directory& directory, const std::string& on_disk,
+                                          const std::string& listed_as, const TensorMap& tensors) {
+  std::vector<NamedTensor> sorted;
+  for (const auto& [name, tensor] : tensors) sorted.push_back({name, &tensor});
+  SortForWriting(sorted);
+  const std::string header = FormatSafetensorsHeader(sorted);
+  std::vector<std::span<const std::byte>> parts = {Bytes(header)};
+  for (const NamedTensor& t : sorted) parts.emplace_back(t.tensor->data, t.tensor->bytes);
+  return WriteDigested(directory, on_disk, listed_as, parts);
+}
+
+Tensor FloatTensor(std::span<const float> values, std::vector<int64_t> shape) {
+  return {.type = DataType::kF32,
+          .shape = std::move(shape),
+          .data = reinterpret_cast<const std::byte*>(values.data()),
+          .bytes = values.size_bytes()};
+}
+
+void SpoilLastChunk(ManifestFile& file) {
+  std::string& last = file.chunk_sha256.back();
+  last.front() = last.front() == '0' ? '1' : '0';
+  Sha256 root;
+  for (const std::string& chunk : file.chunk_sha256) root.Update(*ParseHex(chunk));
+  file.root_sha256 = Hex(root.Finish());
+}
+
+std::string TableOnDisk(const std::string& model, int64_t variant) { return absl::StrCat(model, "-table-", variant); }
+std::string LayersOnDisk(const std::string& model) { return absl::StrCat(model, "-layers"); }
+
+}  // namespace
+
+const char* Name(Fault fault) {
+  switch (fault) {
+    case Fault::kNone:
+      return "good";
+    case Fault::kNotFinite:
+      return "a NaN";
+    case Fault::kWrongGolden:
+      return "a wrong golden score";
+    case Fault::kOtherBytes:
+      return "other bytes";
+  }
+  return "?";
+}
+
+absl::StatusOr<std::unique_ptr<VersionStock>> VersionStock::Create(const Options& options) {
+  std::unique_ptr<VersionStock> stock(new VersionStock(options));
+  DIN_RETURN_IF_ERROR(MakeDirectories(options.directory));
+  DIN_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(options.root, "/", options.model)));
+  DIN_RETURN_IF_ERROR(stock->Build());
+  return stock;
+}
+
+absl::Status VersionStock::Build() {
+  constexpr uint64_t kRowBytes = 64 * sizeof(float);
+  const auto rows = static_cast<int64_t>(std::max<uint64_t>(options_.table_bytes / kRowBytes, 1000));
+  testing::RawModel raw = testing::PaperModel({.seed = options_.seed, .behaviours = options_.behaviours});
+  spec_ = raw.spec;
+  for (v1::Table& table : *spec_.mutable_tables()) {
+    if (table.name() == "item") table.set_rows(rows);
+  }
+  for (v1::IdMap& map : *spec_.mutable_id_maps()) {
+    if (map.name() == "item") map.mutable_identity()->set_size(rows);
+  }
+
+  DIN_ASSIGN_OR_RETURN(const Directory directory, Directory::Open(options_.directory));
+  DIN_ASSIGN_OR_RETURN(const MemoryRegion memory, MemoryRegion::Create(static_cast<uint64_t>(rows) * kRowBytes));
+  const std::span<float> values(reinterpret_cast<float*>(memory.data()), static_cast<size_t>(rows) * 64);
+  TensorMap layers = raw.tensors;
+  layers.erase(kTable);
+  layers.erase(kHeadBias);
+  DIN_ASSIGN_OR_RETURN(layers_, WriteTensors(directory, LayersOnDisk(options_.model), kLayersFile, layers));
+
+  testing::Rng rng(options_.seed);
+  TensorMap tensors = raw.tensors;
+  tensors[kTable] = FloatTensor(values, {rows, 64});
+  std::vector<v1::GoldenCase> cases;
+  for (size_t r = 0; r < options_.requests; ++r) {
+    cases.push_back(testing::RandomRequest(rng, spec_, tensors,
+                                           {.candidates = options_.candidates, .behaviours = options_.behaviours}));
+    requests_.push_back(load::RequestOf(cases.back(), options_.model));
+  }
+  const std::vector<v1::GoldenCase> golden = {
+      testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = 0}),
+      testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = options_.behaviours})};
+
+  const float bias = raw.Floats(kHeadBias)[0];
+  contents_.resize(kContents);
+  for (int64_t variant = 0; variant < 2; ++variant) {
+    Fill(values, 2 * options_.seed + static_cast<uint64_t>(variant));
+    DIN_ASSIGN_OR_RETURN(tables_[variant], WriteTensors(directory, TableOnDisk(options_.model, variant), kTableFile,
+                                                        {{kTable, tensors[kTable]}}));
+    for (int64_t c = variant; c < kContents; c += 2) {
+      Content& content = contents_[static_cast<size_t>(c)];
+      content.head_bias = bias + 0.01f * static_cast<float>(c);
+      tensors[kHeadBias] = FloatTensor({&content.head_bias, 1}, {1});
+      DIN_ASSIGN_OR_RETURN(const auto model, DinModel::Create(spec_, tensors, BestInstructionSet()));
+      ScoringInput input;
+      Workspace workspace;
+      const auto score = [&](const v1::GoldenCase& request) {
+        input = testing::DecodeOrDie(model->decoder(), request);
+        std::vector<float> scores(input.candidates);
+        model->Score(input, workspace, scores);
+        return scores;
+      };
+      for (const v1::GoldenCase& request : cases) content.scores.push_back(score(request));
+      for (v1::GoldenCase one : golden) {
+        one.set_id(absl::StrCat("case-", content.golden.size()));
+        one.set_tolerance(1e-5);
+        for (const float s : score(one)) one.add_scores(s);
+        content.golden.push_back(std::move(one));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VersionStock::Publish(int64_t version, Fault fault) const {
+  const Content& content = contents_[static_cast<size_t>(version % kContents)];
+  const std::string parent = absl::StrCat(options_.root, "/", options_.model);
+  const std::string temporary = absl::StrCat(".tmp-", version, "-", getpid());
+  DIN_ASSIGN_OR_RETURN(const Directory model_directory, Directory::Open(parent));
+  DIN_RETURN_IF_ERROR(model_directory.MakeDirectory(temporary));
+  DIN_ASSIGN_OR_RETURN(const Directory directory, model_directory.OpenDirectory(temporary));
+  for (const auto& [from, to] : {std::pair(TableOnDisk(options_.model, version % 2), kTableFile),
+                                 std::pair(LayersOnDisk(options_.model), kLayersFile)}) {
+    std::error_code error;
+    std::filesystem::create_hard_link(options_.directory + "/" + from, parent + "/" + temporary + "/" + to, error);
+    if (error) return absl::UnavailableError(absl::StrCat(to, ": hard link: ", error.message()));
+  }
+  v1::ModelSpec spec = spec_;
+  spec.set_description(absl::StrCat("swap_bench, version ", version));
+  std::string golden;
+  for (v1::GoldenCase one : content.golden) {
+    if (fault == Fault::kWrongGolden)
+      one.set_scores(0, one.scores(0) < 0.5f ? one.scores(0) + 0.1f : one.scores(0) - 0.1f);
+    absl::StrAppend(&golden, FormatJson(one), "\n");
+  }
+  const float bias = fault == Fault::kNotFinite ? std::numeric_limits<float>::quiet_NaN() : content.head_bias;
+
+  Manifest manifest;
+  manifest.files = {layers_, tables_[version % 2]};
+  if (fault == Fault::kOtherBytes) SpoilLastChunk(manifest.files.back());
+  DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteText(directory, kSpecName, FormatJsonPretty(spec)));
+  DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteText(directory, kGoldenName, golden));
+  DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(),
+                       WriteTensors(directory, kHeadFile, kHeadFile, {{kHeadBias, FloatTensor({&bias, 1}, {1})}}));
+  std::ranges::sort(manifest.files, {}, &ManifestFile::name);
+  DIN_RETURN_IF_ERROR(WriteText(directory, kManifestName, FormatManifest(manifest)).status());
+  return model_directory.RenameKeep(temporary, absl::StrCat(version));
+}
+
+void VersionStock::Remove(int64_t version) const {
+  std::error_code ignored;
+  std::filesystem::remove_all(absl::StrCat(options_.root, "/", options_.model, "/", version), ignored);
+}
+
+}  // namespace din::swap

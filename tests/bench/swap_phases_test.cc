@@ -1,0 +1,110 @@
+// Which requests swap_bench counts to which part of a swap.
+#include "bench/swap/phases.h"
+
+#include "bench/swap/picture.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace din::swap {
+namespace {
+
+using ::testing::HasSubstr;
+using Kind = ModelEvent::Kind;
+
+constexpr int64_t kMs = 1'000'000;
+
+ModelEvent Event(Kind kind, int64_t ms, int64_t version, const std::string& model = "ads") {
+  return {.kind = kind, .at_ns = ms * kMs, .model = model, .version = version};
+}
+Request At(int64_t due_ms, int64_t latency_ms, int64_t version = 1, bool ok = true) {
+  return {.due_ns = due_ms * kMs, .latency_ns = latency_ms * kMs, .ok = ok, .version = version};
+}
+
+const std::vector<ModelEvent> kSwap = {Event(Kind::kLoading, 1000, 2), Event(Kind::kLive, 2000, 2),
+                                       Event(Kind::kRetired, 2200, 1)};
+
+TEST(PhasesTest, ASwapHasThreeStretches) {
+  const auto windows = FindWindows(kSwap, "ads");
+  ASSERT_EQ(windows.size(), 3u);
+  EXPECT_EQ(windows[0].phase, Phase::kLoading);
+  EXPECT_EQ(windows[0].begin_ns, 1000 * kMs);
+  EXPECT_EQ(windows[0].end_ns, 2000 * kMs);
+  EXPECT_EQ(windows[1].phase, Phase::kSwapping);
+  EXPECT_EQ(windows[2].phase, Phase::kUnloading);
+  EXPECT_EQ(windows[2].begin_ns, 2000 * kMs);
+}
+
+TEST(PhasesTest, AnotherModelsSwapIsTold) {
+  const auto windows = FindWindows(kSwap, "news");
+  ASSERT_EQ(windows.size(), 3u);
+  EXPECT_EQ(windows[0].phase, Phase::kOtherLoading);
+  EXPECT_EQ(windows[2].phase, Phase::kOtherUnloading);
+}
+
+TEST(PhasesTest, ARefusedLoadIsNoSwap) {
+  const auto windows = FindWindows({Event(Kind::kLoading, 1000, 2), Event(Kind::kRefused, 2000, 2)}, "ads");
+  ASSERT_EQ(windows.size(), 1u);
+  EXPECT_EQ(windows[0].phase, Phase::kRefusing);
+}
+
+TEST(PhasesTest, ARequestCountsInEveryStretchThatItTouches) {
+  // The second is sent before the load and answered in it; the last is sent after everything has settled.
+  const auto phases = LatencyByPhase({At(500, 1), At(990, 20), At(1500, 2), At(1995, 10), At(2250, 1), At(5000, 3)},
+                                     FindWindows(kSwap, "ads"));
+  EXPECT_EQ(phases.at(Phase::kSteady).requests, 2u);
+  EXPECT_EQ(phases.at(Phase::kLoading).requests, 3u);
+  EXPECT_EQ(phases.at(Phase::kSwapping).requests, 1u);
+  EXPECT_EQ(phases.at(Phase::kUnloading).requests, 1u);
+  EXPECT_EQ(phases.at(Phase::kAny).requests, 3u);
+  EXPECT_DOUBLE_EQ(phases.at(Phase::kAny).max_us, 20'000);
+  EXPECT_DOUBLE_EQ(phases.at(Phase::kSteady).max_us, 3000);
+}
+
+TEST(PhasesTest, AFailedRequestHasNoLatencyButIsCounted) {
+  const auto phases = LatencyByPhase({At(1500, 900, 0, false), At(1600, 2)}, FindWindows(kSwap, "ads"));
+  EXPECT_EQ(phases.at(Phase::kLoading).failed, 1u);
+  EXPECT_DOUBLE_EQ(phases.at(Phase::kLoading).max_us, 2000);
+}
+
+TEST(PhasesTest, AnOldVersionThatAnswersAfterTheSwapIsStale) {
+  // Version 2 answers first at 1990, before the log says that it is live.
+  const std::vector<Request> requests = {At(1980, 1, 1), At(1989, 1, 2), At(2030, 1, 1), At(2040, 1, 2)};
+  std::vector<ModelEvent> events = kSwap;
+  SharpenLiveTimes(requests, "ads", events);
+  EXPECT_EQ(events[1].at_ns, 1990 * kMs);
+  EXPECT_EQ(LongestStaleNs(requests, events, "ads"), 40 * kMs);
+  EXPECT_EQ(LongestStaleNs({At(1980, 1, 1), At(2010, 1, 2)}, events, "ads"), 0);
+}
+
+TEST(PhasesTest, TheNextVersionIsNotStale) {
+  std::vector<ModelEvent> events = kSwap;
+  events.push_back(Event(Kind::kLive, 4000, 3));
+  EXPECT_EQ(LongestStaleNs({At(2500, 1, 2), At(3990, 20, 3)}, events, "ads"), 0);
+}
+
+TEST(ServerLogTest, LinesAboutModelsAreEventsAndOthersAreNot) {
+  const auto event = ParseLogLine(
+      R"({"time":"1970-01-01T00:00:01.500Z","level":"error","event":"model refused","model":"ads","version":7,"reason":"x"})",
+      -500 * kMs);
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kRefused);
+  EXPECT_EQ(event->at_ns, 1000 * kMs);
+  EXPECT_EQ(event->version, 7);
+  EXPECT_EQ(event->reason, "x");
+  EXPECT_FALSE(ParseLogLine(R"({"time":"1970-01-01T00:00:01.500Z","event":"listening"})", 0).ok());
+  EXPECT_FALSE(ParseLogLine("time=1970", 0).ok());
+}
+
+TEST(PictureTest, SwapsAndRefusalsAreMarked) {
+  Picture picture{.title = "a < b", .begin_ns = 0, .end_ns = 3000 * kMs, .events = kSwap, .model = "ads"};
+  picture.events.push_back(Event(Kind::kRefused, 2500, 3));
+  picture.requests = {At(100, 1), At(200, 2)};
+  picture.resident = {{0, 1 << 20}, {1000 * kMs, 2 << 20}};
+  const std::string svg = ToSvg(picture);
+  EXPECT_THAT(svg, HasSubstr("a &lt; b"));
+  EXPECT_THAT(svg, HasSubstr("stroke-dasharray"));
+  EXPECT_THAT(svg, HasSubstr("</svg>"));
+}
+
+}  // namespace
+}  // namespace din::swap
