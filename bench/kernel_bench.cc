@@ -1,31 +1,42 @@
-// The kernels at the reference shapes (docs/performance.md), on every instruction set of this CPU. Each is held against
-// reference:: before it is timed. `peak` is the share of the multiply-add rate that this run measured on registers
-// alone; compare figures of one run only.
+// Every stage of the arithmetic by itself, at the reference shapes. Each result is held against reference:: before it
+// is timed.
 //
-//   kernel_bench --benchmark_filter='attention/paper/.*/avx512'
+//   kernel_bench --isa all
+//   kernel_bench --benchmark_filter='attention/paper/'
+//
+// gather/...         embedding rows of candidates and behaviours, from tables that no cache holds, other ids every time
+// attention/...      the activation unit with its pooling, and what it consists of:
+// first_layer/...      the split first layer, (Wk + Wp diag(q)) k, for every pair
+// scores/...           all layers: the weights of the behaviours
+// pooling/...          the weighted sum of the behaviours
+// tower/...          the dense layers, on oneDNN; dense/... one of them
+// activation/...     one activation on numbers in the cache
+//
+// The unit pools whatever it computes, so first_layer and scores are what remains of a call when the time of pooling
+// alone, measured beside it in the same iteration, is taken away.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "bench/peak.h"
+#include "bench/harness.h"
 #include "benchmark/benchmark.h"
 #include "kernels/activation.h"
 #include "kernels/activation_unit.h"
 #include "kernels/dense.h"
 #include "kernels/flush_denormals.h"
 #include "kernels/gather.h"
-#include "kernels/instruction_set.h"
 #include "kernels/reference.h"
 
-namespace din {
+namespace din::bench {
 namespace {
 
 class Random {
@@ -43,7 +54,9 @@ class Random {
     return out;
   }
   Activation Dice(size_t units) {
-    return {.kind = ActivationKind::kDice, .scale = Normal(units, 1), .shift = Normal(units, 1),
+    return {.kind = ActivationKind::kDice,
+            .scale = Normal(units, 1),
+            .shift = Normal(units, 1),
             .alpha = Normal(units, 0.3)};
   }
 
@@ -63,34 +76,30 @@ AlignedFloats Aligned(size_t n) {
   return floats;
 }
 
-void Report(benchmark::State& state, const char* what, double items, double flops, InstructionSet isa) {
-  using benchmark::Counter;
-  state.counters[what] = Counter(items, Counter::kIsIterationInvariantRate);
-  if (flops == 0) return;
-  state.counters["FLOP/s"] = Counter(flops, Counter::kIsIterationInvariantRate);
-  state.counters["peak"] = Counter(flops / bench::PeakFlops(isa), Counter::kIsIterationInvariantRate);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 
 struct Model {
   const char* name;
-  size_t width;
-  std::vector<size_t> units;
-  bool dice;
+  std::vector<size_t> fields;  // widths of the embeddings that make a candidate, or a behaviour
+  std::vector<size_t> units;   // of the activation unit
+  bool dice;                   // in it; else sigmoid
+  std::vector<size_t> tower;   // from its input to the logit, Dice between
+
+  size_t width() const { return std::accumulate(fields.begin(), fields.end(), size_t{0}); }
 };
 
-const Model kPaper{"paper", 128, {80, 40}, false};
-const Model kCompact{"compact", 36, {36}, true};
+const Model kPaper{"paper", {64, 64}, {80, 40}, false, {384, 80, 40, 1}};
+const Model kCompact{"compact", {12, 12, 12}, {36}, true, {192, 200, 80, 1}};
 
 ActivationUnitWeights Weights(const Model& model, Random& random) {
-  ActivationUnitWeights w{.width = model.width};
-  const size_t first = model.units[0] * model.width;
-  const double deviation = 1 / std::sqrt(static_cast<double>(model.width));
+  const size_t width = model.width();
+  ActivationUnitWeights w{.width = width};
+  const size_t first = model.units[0] * width;
+  const double deviation = 1 / std::sqrt(static_cast<double>(width));
   w.query_weight = random.Normal(first, deviation);
   w.key_weight = random.Normal(first, deviation);
   w.product_weight = random.Normal(first, deviation);
-  size_t in = model.width;
+  size_t in = width;
   for (const size_t units : model.units) {
     w.hidden.push_back({units, random.Normal(units * in, 1 / std::sqrt(static_cast<double>(in))),
                         random.Normal(units, 0.1),
@@ -101,20 +110,52 @@ ActivationUnitWeights Weights(const Model& model, Random& random) {
   return w;
 }
 
-// Per pair, with the first layer factored.
-double PairFlops(const Model& model) {
-  double flops = 0;
-  size_t in = model.width;
-  for (const size_t units : model.units) {
-    flops += 2.0 * static_cast<double>(in * units);
-    in = units;
-  }
-  return flops + 2.0 * static_cast<double>(in + model.width);
+// The unit without what comes after the first layer, but for the dot product that every unit ends with.
+ActivationUnitWeights FirstLayerOf(ActivationUnitWeights weights, Random& random) {
+  const size_t units = weights.hidden[0].units;
+  weights.hidden.resize(1);
+  weights.hidden[0].activation = {};
+  weights.out_weight = random.Normal(units, 1 / std::sqrt(static_cast<double>(units)));
+  return weights;
 }
 
+enum class Stage { kAttention, kFirstLayer, kScores, kPooling };
+bool IsByDifference(Stage stage) { return stage == Stage::kFirstLayer || stage == Stage::kScores; }
+
+Work WorkOf(Stage stage, const ActivationUnitWeights& weights, const Shape& shape) {
+  Work work{.unit = "candidates/s"};
+  const auto width = static_cast<double>(weights.width);
+  const auto candidates = static_cast<double>(shape.candidates);
+  const auto behaviours = static_cast<double>(shape.behaviours);
+  work.items = candidates;
+  work.pairs = candidates * behaviours;
+  work.bytes = sizeof(float) * (candidates + behaviours) * width;
+  double in = width;
+  if (stage != Stage::kPooling) {
+    for (const ActivationUnitWeights::Hidden& hidden : weights.hidden) {
+      const auto units = static_cast<double>(hidden.units);
+      work.flops += work.pairs * 2 * in * units;
+      if (hidden.activation.kind != ActivationKind::kNone) work.sigmoids += work.pairs * units;
+      in = units;
+    }
+    work.flops += work.pairs * 2 * in;
+  }
+  if (stage == Stage::kAttention || stage == Stage::kPooling) {
+    work.flops += work.pairs * 2 * width;
+    work.bytes += sizeof(float) * candidates * width;
+  } else {
+    work.bytes += sizeof(float) * work.pairs;
+  }
+  return work;
+}
+
+// What was pooled, and the weights that it was pooled with.
 bool PoolIsRight(const ActivationUnitWeights& weights, const AttentionArgs& args) {
   for (const size_t candidate : {size_t{0}, args.candidates - 1}) {
     const auto expected = reference::Pool<double>(weights, args, candidate);
+    for (size_t j = 0; j < args.behaviours; ++j) {
+      if (!(std::abs(args.weights[candidate * args.behaviours + j] - expected.weights[j]) <= 1e-5)) return false;
+    }
     for (size_t d = 0; d < weights.width; ++d) {
       double size = 0;
       for (size_t j = 0; j < args.behaviours; ++j) size += std::abs(args.keys[j * weights.width + d]);
@@ -125,69 +166,122 @@ bool PoolIsRight(const ActivationUnitWeights& weights, const AttentionArgs& args
   return true;
 }
 
-void Attention(benchmark::State& state, const Model& model, size_t candidates, size_t behaviours, InstructionSet isa) {
+void Attention(benchmark::State& state, Stage stage, const Model& model, const Shape& shape, const Variant& variant) {
   Random random;
-  const ActivationUnitWeights weights = Weights(model, random);
-  const auto unit = ActivationUnit::Create(weights, isa);
-  const std::vector<float> queries = random.Normal(candidates * model.width, 1);
-  const std::vector<float> keys = random.Normal(behaviours * model.width, 1);
-  const AlignedFloats pooled = Aligned(candidates * model.width);
-  const AlignedFloats scratch = Aligned(unit->ScratchFloats(candidates, behaviours));
-  const AttentionArgs args{.queries = queries.data(), .query_stride = model.width, .candidates = candidates,
-                           .keys = keys.data(), .behaviours = behaviours, .pooled = pooled.get(),
-                           .pooled_stride = model.width};
+  ActivationUnitWeights weights = Weights(model, random);
+  if (stage == Stage::kFirstLayer) weights = FirstLayerOf(std::move(weights), random);
+  const auto unit = ActivationUnit::Create(weights, variant.isa);
+  const size_t width = weights.width;
+  const std::vector<float> queries = random.Normal(shape.candidates * width, 1);
+  const std::vector<float> keys = random.Normal(shape.behaviours * width, 1);
+  const AlignedFloats pooled = Aligned(shape.candidates * width);
+  const AlignedFloats scratch = Aligned(unit->ScratchFloats(shape.candidates, shape.behaviours));
+  std::vector<float> pair_weights(shape.candidates * shape.behaviours);
+  AttentionArgs args{.queries = queries.data(),
+                     .query_stride = width,
+                     .candidates = shape.candidates,
+                     .keys = keys.data(),
+                     .behaviours = shape.behaviours,
+                     .uniform = stage == Stage::kPooling,
+                     .pooled = pooled.get(),
+                     .pooled_stride = width,
+                     .weights = pair_weights.data()};
+  AttentionArgs pooling = args;
+  pooling.uniform = true;
   const ScopedFlushDenormals flush;
-  unit->Pool(args, scratch.get());
-  if (!PoolIsRight(weights, args)) return state.SkipWithError("differs from the reference");
-  for (auto _ : state) {
-    unit->Pool(args, scratch.get());
-    benchmark::ClobberMemory();
+  for (const AttentionArgs& each : {pooling, args}) {
+    unit->Pool(each, scratch.get());
+    if (!PoolIsRight(weights, each)) return Refuse(state, "differs from the reference");
   }
-  const auto pairs = static_cast<double>(candidates * behaviours);
-  Report(state, "pairs/s", pairs, pairs * PairFlops(model), isa);
+  args.weights = pooling.weights = nullptr;
+  const auto pool = [&](const AttentionArgs& each) {
+    unit->Pool(each, scratch.get());
+    benchmark::ClobberMemory();
+  };
+  const auto seconds = [&](const AttentionArgs& each) {
+    const auto begin = std::chrono::steady_clock::now();
+    pool(each);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  if (IsByDifference(stage)) {
+    for (auto _ : state) state.SetIterationTime(seconds(args) - seconds(pooling));
+  } else {
+    for (auto _ : state) pool(args);
+  }
+  Report(state, WorkOf(stage, weights, shape), variant);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void Dense(benchmark::State& state, size_t in, size_t out, size_t rows) {
+// Layers with Dice between them, and none after the last when it is a logit.
+void Tower(benchmark::State& state, const std::vector<size_t>& sizes, size_t rows, const Variant& variant) {
   Random random;
-  const DenseLayerWeights weights{in, out, random.Normal(in * out, 1 / std::sqrt(static_cast<double>(in))),
-                                  random.Normal(out, 0.1), random.Dice(out)};
-  const InstructionSet isa = BestInstructionSet();
-  const auto layer = DenseLayer::Create(weights, isa);
-  if (!layer.ok()) return state.SkipWithError(layer.status().ToString().c_str());
-  const std::vector<float> input = random.Normal(rows * in, 1);
-  const AlignedFloats x = Aligned(DenseLayer::PaddedRows(rows) * in);
-  const AlignedFloats y = Aligned(DenseLayer::PaddedRows(rows) * out);
-  const AlignedFloats scratch = Aligned((*layer)->ScratchBytes() / sizeof(float) + 1);
+  std::vector<DenseLayerWeights> weights;
+  std::vector<std::unique_ptr<const DenseLayer>> layers;
+  Work work{.unit = "rows/s", .items = static_cast<double>(rows)};
+  size_t widest = sizes[0];
+  size_t scratch_bytes = 0;
+  for (size_t l = 0; l + 1 < sizes.size(); ++l) {
+    const size_t in = sizes[l];
+    const size_t out = sizes[l + 1];
+    const bool is_logit = out == 1;
+    weights.push_back({in, out, random.Normal(in * out, 1 / std::sqrt(static_cast<double>(in))),
+                       random.Normal(out, 0.1), is_logit ? Activation{} : random.Dice(out)});
+    auto layer = DenseLayer::Create(weights.back(), variant.isa);
+    if (!layer.ok()) return Refuse(state, layer.status().ToString());
+    scratch_bytes = std::max(scratch_bytes, (*layer)->ScratchBytes());
+    layers.push_back(*std::move(layer));
+    widest = std::max(widest, out);
+    work.flops += 2.0 * static_cast<double>(rows * in * out);
+    if (!is_logit) work.sigmoids += static_cast<double>(rows * out);
+  }
+  work.bytes = static_cast<double>(sizeof(float) * rows * (sizes.front() + sizes.back()));
+  const std::vector<float> input = random.Normal(rows * sizes[0], 1);
+  const AlignedFloats x = Aligned(DenseLayer::PaddedRows(rows) * sizes[0]);
+  const AlignedFloats between[2] = {Aligned(DenseLayer::PaddedRows(rows) * widest),
+                                    Aligned(DenseLayer::PaddedRows(rows) * widest)};
+  const AlignedFloats scratch = Aligned(scratch_bytes / sizeof(float) + 1);
   std::copy(input.begin(), input.end(), x.get());
+  const auto run = [&] {
+    const float* in = x.get();
+    for (size_t l = 0; l < layers.size(); ++l) {
+      float* out = between[l % 2].get();
+      layers[l]->Run(in, rows, out, scratch.get());
+      in = out;
+    }
+    return in;
+  };
   const ScopedFlushDenormals flush;
-  (*layer)->Run(x.get(), rows, y.get(), scratch.get());
+  const float* y = run();
   for (const size_t r : {size_t{0}, rows - 1}) {
-    const auto expected = reference::Dense<double>(weights.weight, weights.bias, weights.activation,
-                                                   {x.get() + r * in, x.get() + (r + 1) * in});
-    for (size_t u = 0; u < out; ++u) {
-      if (!(std::abs(y.get()[r * out + u] - expected[u]) <= 1e-5)) {
-        return state.SkipWithError("differs from the reference");
+    std::vector<double> expected(input.begin() + static_cast<ptrdiff_t>(r * sizes[0]),
+                                 input.begin() + static_cast<ptrdiff_t>((r + 1) * sizes[0]));
+    for (const DenseLayerWeights& w : weights) {
+      expected = reference::Dense<double>(w.weight, w.bias, w.activation, expected);
+    }
+    for (size_t u = 0; u < expected.size(); ++u) {
+      if (!(std::abs(y[r * expected.size() + u] - expected[u]) <= 1e-5)) {
+        return Refuse(state, "differs from the reference");
       }
     }
   }
   for (auto _ : state) {
-    (*layer)->Run(x.get(), rows, y.get(), scratch.get());
+    benchmark::DoNotOptimize(run());
     benchmark::ClobberMemory();
   }
-  Report(state, "rows/s", static_cast<double>(rows), 2.0 * static_cast<double>(rows * in * out), isa);
+  Report(state, work, variant);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr size_t kTableRows = 1'000'000;
-constexpr size_t kTableDim = 64;
+constexpr size_t kItems = 1'000'000;
+constexpr size_t kOthers = 10'000;  // rows of a field that is not the item: its category, its shop
+constexpr size_t kWidest = 64;
 
 // Random bits, but for two that keep them from being an infinity or NaN in any of the types.
 const std::vector<uint16_t>& TableMemory() {
   static const std::vector<uint16_t> memory = [] {
-    std::vector<uint16_t> halves(2 * kTableRows * kTableDim);
+    std::vector<uint16_t> halves(2 * (kItems + 2 * kOthers) * kWidest);
     uint32_t state = 1;
     for (uint16_t& h : halves) h = static_cast<uint16_t>((state = state * 1664525 + 1013904223) >> 16 & 0xBBFF);
     return halves;
@@ -195,32 +289,71 @@ const std::vector<uint16_t>& TableMemory() {
   return memory;
 }
 
-// 100 rows a call as a request would ask for them: other ids every time.
-void GatherRows(benchmark::State& state, RowType type, InstructionSet isa) {
-  constexpr size_t kRows = 100;
-  static const std::vector<float> scales(kTableRows, 0.01f);
-  const EmbeddingTable table{TableMemory().data(), type, kTableRows, kTableDim, scales.data()};
-  const std::vector<uint32_t> rows = Random().Rows(10'000 * kRows, kTableRows);
-  const AlignedFloats out = Aligned(kRows * kTableDim);
-  Gather(table, {rows.data(), kRows}, out.get(), kTableDim, isa);
-  for (size_t i = 0; i < kRows; ++i) {
-    const auto expected = reference::Row(table, rows[i]);
-    if (!std::equal(expected.begin(), expected.end(), out.get() + i * kTableDim)) {
-      return state.SkipWithError("differs from the reference");
+size_t BytesOf(RowType type) {
+  switch (type) {
+    case RowType::kF32:
+      return 4;
+    case RowType::kF16:
+    case RowType::kBF16:
+      return 2;
+    case RowType::kI8:
+      return 1;
+  }
+  return 0;
+}
+
+// One table for each field, side by side in memory. What candidates and behaviours of one request need.
+void GatherRows(benchmark::State& state, const Model& model, const Shape& shape, RowType type, const Variant& variant) {
+  struct Field {
+    EmbeddingTable table;
+    std::vector<uint32_t> rows;  // of one request after the other
+    size_t column;
+  };
+  const size_t count = shape.candidates + shape.behaviours;
+  const size_t requests = 1 + 1'000'000 / count;
+  const size_t width = model.width();
+  Random random;
+  static const std::vector<float> scales(kItems, 0.01f);  // read by kI8 alone
+  std::vector<Field> fields;
+  const auto* memory = reinterpret_cast<const char*>(TableMemory().data());
+  for (size_t f = 0, column = 0; f < model.fields.size(); column += model.fields[f++]) {
+    const size_t rows = f == 0 ? kItems : kOthers;
+    fields.push_back({{memory, type, rows, model.fields[f], scales.data()}, random.Rows(requests * count, rows), column});
+    memory += rows * model.fields[f] * BytesOf(type);
+  }
+  const AlignedFloats out = Aligned(count * width);
+  const auto run = [&](size_t request) {
+    for (const Field& field : fields) {
+      Gather(field.table, {field.rows.data() + request * count, count}, out.get() + field.column, width, variant.isa);
+    }
+  };
+  run(0);
+  for (size_t i = 0; i < count; ++i) {
+    for (const Field& field : fields) {
+      const auto expected = reference::Row(field.table, field.rows[i]);
+      if (!std::equal(expected.begin(), expected.end(), out.get() + i * width + field.column)) {
+        return Refuse(state, "differs from the reference");
+      }
     }
   }
   size_t next = 0;
   for (auto _ : state) {
-    Gather(table, {rows.data() + next, kRows}, out.get(), kTableDim, isa);
-    next = (next + kRows) % rows.size();
+    run(next++ % requests);
     benchmark::ClobberMemory();
   }
-  Report(state, "rows/s", kRows, 0, isa);
+  const auto rows = static_cast<double>(count);
+  const auto read = static_cast<double>(width * BytesOf(type));
+  Report(state,
+         {.unit = "rows/s",
+          .items = rows * static_cast<double>(fields.size()),
+          .bytes = rows * (read + static_cast<double>(width * sizeof(float))),
+          .memory_bytes = rows * static_cast<double>(model.fields[0] * BytesOf(type))},
+         variant);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void Activations(benchmark::State& state, ActivationKind kind, InstructionSet isa) {
+void Activations(benchmark::State& state, ActivationKind kind, const Variant& variant) {
   constexpr size_t kRows = 50;
   constexpr size_t kUnits = 80;
   Random random;
@@ -228,75 +361,88 @@ void Activations(benchmark::State& state, ActivationKind kind, InstructionSet is
   activation.kind = kind;
   const std::vector<float> input = random.Normal(kRows * kUnits, 2);
   std::vector<float> x = input;
-  Activate(activation, isa, x.data(), kRows, kUnits, kUnits);
+  Activate(activation, variant.isa, x.data(), kRows, kUnits, kUnits);
   for (size_t r = 0; r < kRows; ++r) {
     std::vector<double> expected(input.begin() + r * kUnits, input.begin() + (r + 1) * kUnits);
     reference::Activate<double>(activation, expected);
     for (size_t u = 0; u < kUnits; ++u) {
       if (!(std::abs(x[r * kUnits + u] - expected[u]) <= 4e-6)) {
-        return state.SkipWithError("differs from the reference");
+        return Refuse(state, "differs from the reference");
       }
     }
   }
   const ScopedFlushDenormals flush;
   for (auto _ : state) {
-    Activate(activation, isa, x.data(), kRows, kUnits, kUnits);
+    Activate(activation, variant.isa, x.data(), kRows, kUnits, kUnits);
     benchmark::ClobberMemory();
   }
-  Report(state, "values/s", kRows * kUnits, 0, isa);
+  constexpr double kValues = kRows * kUnits;
+  Report(state,
+         {.unit = "values/s",
+          .items = kValues,
+          .sigmoids = kind == ActivationKind::kSlope ? 0 : kValues,
+          .bytes = 2 * sizeof(float) * kValues},
+         variant);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void Register() {
-  const auto name = [](std::initializer_list<std::string> parts) {
+absl::Status RegisterAll(InstructionSet isa, const std::string&) {
+  const auto add = [](std::initializer_list<std::string> name, auto&& function) {
     std::string joined;
-    for (const std::string& part : parts) joined += (joined.empty() ? "" : "/") + part;
-    return joined;
+    for (const std::string& part : name) joined += (joined.empty() ? "" : "/") + part;
+    return benchmark::RegisterBenchmark(joined.c_str(), function)->Unit(benchmark::kMicrosecond);
   };
-  const auto add = [](const std::string& title, auto&&... function) {
-    benchmark::RegisterBenchmark(title.c_str(), function...)->Unit(benchmark::kMicrosecond);
-  };
-  for (const InstructionSet isa : SupportedInstructionSets()) {
-    const std::string set(Name(isa));
+  for (const Variant& variant : Variants(isa)) {
     for (const Model* model : {&kPaper, &kCompact}) {
-      for (const auto& [b, h] : std::initializer_list<std::pair<size_t, size_t>>{
-               {1, 50}, {8, 20}, {50, 50}, {200, 50}, {200, 100}, {500, 100}, {1000, 100}, {200, 1000}}) {
-        add(name({"attention", model->name, std::to_string(b) + "x" + std::to_string(h), set}),
-            [model, b = b, h = h, isa](benchmark::State& state) { Attention(state, *model, b, h, isa); });
+      for (const Shape& shape : kShapes) {
+        for (const auto& [type, label] :
+             {std::pair{RowType::kF32, "f32"}, {RowType::kF16, "f16"}, {RowType::kBF16, "bf16"}, {RowType::kI8, "i8"}}) {
+          add({"gather", label, model->name, Name(shape), Name(variant)},
+              [=, type = type](benchmark::State& state) { GatherRows(state, *model, shape, type, variant); });
+        }
+        for (const auto& [stage, label] : {std::pair{Stage::kFirstLayer, "first_layer"},
+                                           {Stage::kScores, "scores"},
+                                           {Stage::kPooling, "pooling"},
+                                           {Stage::kAttention, "attention"}}) {
+          auto* benchmark = add({label, model->name, Name(shape), Name(variant)},
+                                [=, stage = stage](auto& state) { Attention(state, stage, *model, shape, variant); });
+          if (IsByDifference(stage)) benchmark->UseManualTime();
+        }
+        add({"tower", model->name, Name(shape), Name(variant)},
+            [=](benchmark::State& state) { Tower(state, model->tower, shape.candidates, variant); });
+      }
+      for (size_t l = 0; l + 1 < model->tower.size(); ++l) {
+        const std::vector<size_t> sizes = {model->tower[l], model->tower[l + 1]};
+        for (const size_t rows : {size_t{1}, size_t{50}, size_t{200}, size_t{1000}}) {
+          add({"dense", std::to_string(sizes[0]) + "x" + std::to_string(sizes[1]), std::to_string(rows), Name(variant)},
+              [=](benchmark::State& state) { Tower(state, sizes, rows, variant); });
+        }
       }
     }
-    for (const auto& [type, label] :
-         {std::pair{RowType::kF32, "f32"}, {RowType::kF16, "f16"}, {RowType::kBF16, "bf16"}, {RowType::kI8, "i8"}}) {
-      add(name({"gather", label, set}), [type = type, isa](benchmark::State& state) { GatherRows(state, type, isa); });
-    }
-    for (const auto& [kind, label] :
-         {std::pair{ActivationKind::kSigmoid, "sigmoid"}, {ActivationKind::kTanh, "tanh"},
-          {ActivationKind::kSlope, "slope"}, {ActivationKind::kDice, "dice"}, {ActivationKind::kDiceRow, "dice_row"}}) {
-      add(name({"activation", label, set}),
-          [kind = kind, isa](benchmark::State& state) { Activations(state, kind, isa); });
+    for (const auto& [kind, label] : {std::pair{ActivationKind::kSigmoid, "sigmoid"},
+                                      {ActivationKind::kTanh, "tanh"},
+                                      {ActivationKind::kSlope, "slope"},
+                                      {ActivationKind::kDice, "dice"},
+                                      {ActivationKind::kDiceRow, "dice_row"}}) {
+      add({"activation", label, Name(variant)},
+          [=, kind = kind](benchmark::State& state) { Activations(state, kind, variant); });
     }
   }
-  // The last one is oneDNN's, which takes the best instructions there are, once for the process.
-  for (const auto& [in, out] : {std::pair<size_t, size_t>{384, 80}, {192, 200}, {200, 80}, {80, 40}, {40, 1}, {1024, 512}}) {
-    for (const size_t rows : {size_t{1}, size_t{50}, size_t{200}, size_t{1000}}) {
-      add(name({"dense", std::to_string(in) + "x" + std::to_string(out), std::to_string(rows)}),
-          [in = in, out = out, rows](benchmark::State& state) { Dense(state, in, out, rows); });
-    }
-  }
+  return absl::OkStatus();
 }
 
+constexpr char kHelp[] =
+    "kernel_bench: the stages of the arithmetic at the reference shapes; each is checked before it is timed\n\n"
+    "  kernel_bench --isa all --benchmark_min_time=0.1\n"
+    "  kernel_bench --benchmark_filter='(first_layer|scores|pooling|attention)/paper/200x100'\n\n"
+    "Stages: gather, first_layer, scores, pooling, attention (the three before), tower, dense, activation. `peak` is\n"
+    "the share of the multiply-add rate and `limit` that of multiply-adds, sigmoids and memory together, as this very\n"
+    "run measured them: compare figures of one run only.\n";
+
 }  // namespace
-}  // namespace din
+}  // namespace din::bench
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  for (const din::InstructionSet isa : din::SupportedInstructionSets()) {
-    std::printf("peak multiply-add rate, %s: %.1f GFLOP/s\n", std::string(din::Name(isa)).c_str(),
-                din::bench::PeakFlops(isa) * 1e-9);
-  }
-  din::Register();
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
+  return din::bench::RunBenchmarks(argc, argv, {.help = din::bench::kHelp, .register_all = din::bench::RegisterAll});
 }

@@ -1,28 +1,36 @@
-// A whole request through the model at the reference shapes: decode, and Score on every instruction set of this CPU.
-// Scores are held against the definition in double before anything is timed.
+// The stages of a request at the reference shapes: from its bytes to the bytes of the answer. Scores are held against
+// the definition in double, everything else against what it must give back, before anything is timed.
 //
-//   model_bench --benchmark_filter='score/paper/200x100/avx512'
+//   model_bench --isa all
+//   model_bench --snapshot models/ads/7        a model of your own
 //
-// score/...        dense part: tables of 1,000 rows, which stay in the cache
-// score_gather/... tables of 1,000,000 items and 10,000 categories, other ids in every request
-// decode/...       from the request's columns to rows
-// `peak` is the share of the multiply-add rate that this very run measured on registers (peak.h).
+// score/...        gather, attention, tower: DinModel::Score; tables of 1,000 rows, which stay in the cache
+// score_gather/... the same with 1,000,000 items and 10,000 of each other field, other ids in every request
+// parse/...        from bytes to the message
+// decode/...       from the message to rows, with every check of untrusted input
+// rank/...         the candidates, best first
+// encode/...       the answer's message, and its bytes
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <numeric>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "bench/peak.h"
+#include "bench/harness.h"
 #include "benchmark/benchmark.h"
 #include "model/din_model.h"
 #include "model/input.h"
 #include "model/reference_model.h"
+#include "model_loader/load_model.h"
+#include "proto/scoring.pb.h"
+#include "server/score_request.h"
 #include "tests/model/bench_model.h"
 #include "tests/model/random_request.h"
 
@@ -36,53 +44,66 @@ using testing::Rng;
 constexpr double kTolerance = 1e-5;
 constexpr size_t kRequests = 16;  // other ids each time; in turn
 
-struct Shape {
-  size_t candidates;
-  size_t behaviours;
+// A model with its tensors, made when a benchmark first asks for it.
+class Bed {
+ public:
+  virtual ~Bed() = default;
+  virtual const v1::ModelSpec& spec() const = 0;
+  virtual const TensorMap& tensors() const = 0;
+
+  const DinModel& On(const Variant& variant) { return *Loaded(variant).model; }
+  const LoadedModel& Loaded(const Variant& variant) {
+    LoadedModel& loaded = models_[Name(variant)];
+    if (loaded.model == nullptr) {
+      loaded.name = "bench";
+      loaded.version = 1;
+      loaded.model = OrDie(DinModel::Create(spec(), tensors(), variant.isa));
+    }
+    return loaded;
+  }
+
+ private:
+  std::map<std::string, LoadedModel> models_;
 };
-constexpr Shape kShapes[] = {{1, 50}, {50, 50}, {200, 50}, {200, 100}, {500, 100}, {1000, 100}, {200, 1000}};
 
-std::string Name(const Shape& shape) { return absl::StrCat(shape.candidates, "x", shape.behaviours); }
+class RandomBed final : public Bed {
+ public:
+  explicit RandomBed(RawModel raw) : raw_(std::move(raw)) {}
+  const v1::ModelSpec& spec() const override { return raw_.spec; }
+  const TensorMap& tensors() const override { return raw_.tensors; }
 
-enum class Kind { kPaper, kCompact };
+ private:
+  const RawModel raw_;
+};
+
+class SnapshotBed final : public Bed {
+ public:
+  explicit SnapshotBed(std::unique_ptr<const Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
+  const v1::ModelSpec& spec() const override { return snapshot_->spec(); }
+  const TensorMap& tensors() const override { return snapshot_->tensors(); }
+
+ private:
+  const std::unique_ptr<const Snapshot> snapshot_;
+};
+
 enum class Tables { kInCache, kLarge };
 
-// Operations of the factored form (kernels/activation_unit.h): per pair the first layer over q∘k, the others and
-// the pooling; per candidate the tower.
-double Flops(Kind kind, const Shape& shape) {
-  const double pairs = static_cast<double>(shape.candidates * shape.behaviours);
-  const auto candidates = static_cast<double>(shape.candidates);
-  if (kind == Kind::kPaper) {
-    return pairs * 2 * (128 * 80 + 80 * 40 + 40 + 128) + candidates * 2 * (384 * 80 + 80 * 40 + 40);
-  }
-  return pairs * 2 * (36 * 36 + 36 + 36) + candidates * 2 * (192 * 200 + 200 * 80 + 80);
-}
-
-// A model with its tables, made when a benchmark first asks for it.
-struct Bed {
-  RawModel raw;
-  std::map<InstructionSet, std::unique_ptr<const DinModel>> models;
-
-  const DinModel& On(InstructionSet isa) {
-    auto& model = models[isa];
-    if (model == nullptr) model = OrDie(DinModel::Create(raw.spec, raw.tensors, isa));
-    return *model;
-  }
-};
-
-Bed& BedFor(Kind kind, Tables tables) {
-  static std::map<std::pair<Kind, Tables>, Bed> beds;
-  const auto [it, made] = beds.try_emplace({kind, tables});
-  if (made) {
+Bed& RandomBedOf(RawModel (*make)(const testing::BenchModelOptions&), Tables tables) {
+  static std::map<std::pair<void*, Tables>, RandomBed> beds;
+  const std::pair<void*, Tables> key{reinterpret_cast<void*>(make), tables};
+  auto bed = beds.find(key);
+  if (bed == beds.end()) {
     testing::BenchModelOptions options;
     if (tables == Tables::kLarge) options.item_rows = 1'000'000, options.category_rows = 10'000;
-    it->second.raw = kind == Kind::kPaper ? testing::PaperModel(options) : testing::CompactModel(options);
+    bed = beds.try_emplace(key, make(options)).first;
   }
-  return it->second;
+  return bed->second;
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+
 v1::GoldenCase DrawRequest(const Bed& bed, const Shape& shape, Rng& rng) {
-  return testing::RandomRequest(rng, bed.raw.spec, bed.raw.tensors,
+  return testing::RandomRequest(rng, bed.spec(), bed.tensors(),
                                 {.candidates = shape.candidates, .behaviours = shape.behaviours});
 }
 
@@ -93,6 +114,86 @@ std::vector<ScoringInput> DrawInputs(const Bed& bed, const DinModel& model, cons
   return inputs;
 }
 
+v1::ScoreRequest AsScoreRequest(const v1::GoldenCase& drawn) {
+  v1::ScoreRequest request;
+  *request.mutable_features() = drawn.features();
+  *request.mutable_sequences() = drawn.sequences();
+  *request.mutable_candidates() = drawn.candidates();
+  return request;
+}
+
+// What a Score of this input takes in the factored form (kernels/activation_unit.h).
+class WorkCounter {
+ public:
+  WorkCounter(const ResolvedSpec& resolved, const ScoringInput& input)
+      : resolved_(resolved), input_(input), candidates_(static_cast<double>(input.candidates)) {
+    work_.unit = "candidates/s";
+    work_.items = candidates_;
+  }
+
+  Work Count() {
+    for (int g = 0; g < resolved_.spec.attentions_size(); ++g) Attention(g);
+    for (int p = 0; p < resolved_.spec.pre_towers_size(); ++p) {
+      Layers(Rows(resolved_.pre_towers[p]), resolved_.pre_towers[p].in_width, resolved_.spec.pre_towers(p).layers());
+    }
+    const v1::Tower& tower = resolved_.spec.tower();
+    const double out = Layers(candidates_, resolved_.tower.in_width, tower.layers());
+    Multiply(candidates_ * out * tower.classes());
+    work_.sigmoids += candidates_;
+    return work_;
+  }
+
+ private:
+  void Attention(int g) {
+    const v1::Attention& spec = resolved_.spec.attentions(g);
+    const ResolvedSpec::Attention& attention = resolved_.attentions[g];
+    const ScoringInput::Sequence& sequence = input_.sequences[attention.sequence];
+    const double pairs = candidates_ * (sequence.empty ? 0 : static_cast<double>(sequence.positions.size()));
+    work_.pairs += pairs;
+    Multiply(pairs * Layers(pairs, attention.key.width, spec.layers()));
+    Multiply(pairs * static_cast<double>(attention.key.width));
+    if (attention.value_width != attention.key.width) {
+      Multiply(candidates_ * static_cast<double>(attention.value_width * attention.key.width));
+    }
+  }
+
+  // Returns the width of the last layer.
+  double Layers(double rows, size_t width, const google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
+    auto in = static_cast<double>(width);
+    for (const v1::Layer& layer : layers) {
+      Multiply(rows * in * layer.units());
+      switch (layer.activation().kind()) {
+        case v1::Activation::SIGMOID:
+        case v1::Activation::TANH:
+        case v1::Activation::SILU:
+        case v1::Activation::DICE:
+          work_.sigmoids += rows * layer.units();
+          break;
+        default:
+          break;
+      }
+      in = layer.units();
+    }
+    return in;
+  }
+
+  double Rows(const ResolvedSpec::Network& network) const {
+    const auto per_candidate = [](const ResolvedSpec::Term& term) {
+      return term.a.per_candidate || (term.is_product && term.b.per_candidate);
+    };
+    return std::ranges::any_of(network.input, per_candidate) ? candidates_ : 1;
+  }
+
+  void Multiply(double multiply_adds) { work_.flops += 2 * multiply_adds; }
+
+  const ResolvedSpec& resolved_;
+  const ScoringInput& input_;
+  const double candidates_;
+  Work work_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
 // The same user with a few of the candidates. A score does not depend on the other candidates, so the definition, which
 // is slow, need not be asked for all of them.
 ScoringInput Excerpt(const ScoringInput& input, const v1::ModelSpec& spec, const std::vector<size_t>& kept) {
@@ -101,8 +202,23 @@ ScoringInput Excerpt(const ScoringInput& input, const v1::ModelSpec& spec, const
   excerpt.out_of_vocabulary.assign(kept.size(), 0);
   for (int f = 0; f < spec.features_size(); ++f) {
     if (spec.features(f).scope() != v1::CANDIDATE) continue;
-    excerpt.columns[f].rows.clear();
-    for (const size_t c : kept) excerpt.columns[f].rows.push_back(input.columns[f].rows[c]);
+    const ScoringInput::Column& from = input.columns[f];
+    ScoringInput::Column& to = excerpt.columns[f];
+    to = {};
+    if (!from.offsets.empty()) to.offsets.push_back(0);
+    for (const size_t c : kept) {
+      const size_t begin = from.offsets.empty() ? c : from.offsets[c];
+      const size_t end = from.offsets.empty() ? c + 1 : from.offsets[c + 1];
+      const auto copy = [&](const auto& source, auto& target) {
+        if (!source.empty()) target.insert(target.end(), &source[0] + begin, &source[0] + end);
+      };
+      copy(from.rows, to.rows);
+      copy(from.is_padding, to.is_padding);
+      if (!from.offsets.empty()) to.offsets.push_back(static_cast<uint32_t>(to.rows.size()));
+      const size_t width = from.values.size() / input.candidates;
+      to.values.insert(to.values.end(), from.values.begin() + static_cast<ptrdiff_t>(c * width),
+                       from.values.begin() + static_cast<ptrdiff_t>((c + 1) * width));
+    }
   }
   return excerpt;
 }
@@ -113,7 +229,7 @@ double LargestError(const Bed& bed, const DinModel& model, const ScoringInput& i
   std::vector<size_t> kept;
   for (size_t i = 0; i < 8; ++i) kept.push_back(i * (input.candidates - 1) / 7);
   const auto truth =
-      OrDie(reference::Score<double>(model.resolved(), bed.raw.tensors, Excerpt(input, model.spec(), kept)));
+      OrDie(reference::Score<double>(model.resolved(), bed.tensors(), Excerpt(input, model.spec(), kept)));
   double largest = 0;
   for (size_t i = 0; i < kept.size(); ++i) {
     const double error = std::abs(truth.scores[i] - static_cast<double>(scores[kept[i]]));
@@ -122,87 +238,215 @@ double LargestError(const Bed& bed, const DinModel& model, const ScoringInput& i
   return largest;
 }
 
-void Score(benchmark::State& state, Kind kind, Tables tables, const Shape& shape, InstructionSet isa) {
-  Bed& bed = BedFor(kind, tables);
-  const DinModel& model = bed.On(isa);
+// `memory_row`: bytes of the row that is read for each candidate and behaviour from a table that no cache holds.
+void Score(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant, double memory_row) {
+  const DinModel& model = bed.On(variant);
   const std::vector<ScoringInput> inputs = DrawInputs(bed, model, shape);
   Workspace workspace;
   std::vector<float> scores(shape.candidates);
   model.Score(inputs[0], workspace, scores);
   const double error = LargestError(bed, model, inputs[0], scores);
   if (!(error <= kTolerance)) {
-    state.SkipWithError(absl::StrCat("largest error against the definition: ", error, " > ", kTolerance).c_str());
-    return;
+    return Refuse(state, absl::StrCat("largest error against the definition: ", error, " > ", kTolerance));
   }
   size_t next = 0;
   for (auto _ : state) {
     model.Score(inputs[next++ % inputs.size()], workspace, scores);
     benchmark::DoNotOptimize(scores.data());
   }
-  using benchmark::Counter;
-  const auto pairs = static_cast<double>(shape.candidates * shape.behaviours);
-  const double flops = Flops(kind, shape);
-  state.counters["candidates/s"] = Counter(static_cast<double>(shape.candidates), Counter::kIsIterationInvariantRate);
-  state.counters["pairs/s"] = Counter(pairs, Counter::kIsIterationInvariantRate);
-  state.counters["FLOP/s"] = Counter(flops, Counter::kIsIterationInvariantRate);
-  state.counters["peak"] = Counter(flops / PeakFlops(isa), Counter::kIsIterationInvariantRate);
+  Work work = WorkCounter(model.resolved(), inputs[0]).Count();
+  work.memory_bytes = static_cast<double>(shape.candidates + shape.behaviours) * memory_row;
+  Report(state, work, variant);
   state.counters["error"] = error;
 }
 
-void Decode(benchmark::State& state, Kind kind, const Shape& shape) {
-  Bed& bed = BedFor(kind, Tables::kInCache);
-  const DinModel& model = bed.On(BestInstructionSet());
+// ---------------------------------------------------------------------------------------------------------------------
+
+void Parse(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant) {
   Rng rng(1);
-  const v1::GoldenCase request = DrawRequest(bed, shape, rng);
-  const RequestColumns columns{request.features(), request.sequences(), request.candidates()};
-  ScoringInput input;
+  const v1::ScoreRequest request = AsScoreRequest(DrawRequest(bed, shape, rng));
+  const std::string bytes = request.SerializeAsString();
+  v1::ScoreRequest parsed;
+  if (!parsed.ParseFromString(bytes) || parsed.SerializeAsString() != bytes) {
+    return Refuse(state, "the message is not what was serialised");
+  }
   for (auto _ : state) {
-    if (!model.decoder().Decode(columns, {}, input).ok()) {
-      state.SkipWithError("the request was refused");
-      return;
-    }
-    benchmark::DoNotOptimize(input.candidates);
+    benchmark::DoNotOptimize(parsed.ParseFromString(bytes));
+    benchmark::ClobberMemory();
   }
-  const auto ids = static_cast<double>(shape.candidates + shape.behaviours) * (kind == Kind::kPaper ? 2 : 3);
-  state.counters["ids/s"] = benchmark::Counter(ids, benchmark::Counter::kIsIterationInvariantRate);
+  Report(state, {.unit = "requests/s", .items = 1, .bytes = static_cast<double>(bytes.size())}, variant);
 }
 
-void Register() {
-  const auto add = [](const std::string& name, auto function) {
-    benchmark::RegisterBenchmark(name.c_str(), function)->Unit(benchmark::kMicrosecond);
+// A second decoding of what another decoder of the model made must give the same; and the scores of such rows are what
+// score/ compares with the definition.
+void Decode(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant) {
+  const DinModel& model = bed.On(variant);
+  Rng rng(1);
+  const v1::GoldenCase drawn = DrawRequest(bed, shape, rng);
+  const v1::ScoreRequest request = AsScoreRequest(drawn);
+  const ScoringInput expected = testing::DecodeOrDie(model.decoder(), drawn);
+  ScoringInput input;
+  if (const absl::Status status = DecodeScoreRequest(request, model, {}, input); !status.ok()) {
+    return Refuse(state, status.ToString());
+  }
+  double ids = 0;
+  for (size_t f = 0; f < expected.columns.size(); ++f) {
+    if (input.columns[f].rows != expected.columns[f].rows || input.columns[f].values != expected.columns[f].values) {
+      return Refuse(state, absl::StrCat("other rows in feature ", f));
+    }
+    ids += static_cast<double>(expected.columns[f].rows.size());
+  }
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(DecodeScoreRequest(request, model, {}, input).ok());
+    benchmark::ClobberMemory();
+  }
+  Report(state, {.unit = "ids/s", .items = ids, .bytes = ids * (sizeof(int64_t) + sizeof(uint32_t))}, variant);
+}
+
+std::vector<float> RandomScores(size_t count) {
+  std::mt19937 random(1);
+  std::vector<float> scores(count);
+  for (float& score : scores) score = std::uniform_real_distribution<float>(0, 1)(random);
+  return scores;
+}
+
+std::vector<uint32_t> BestFirst(const std::vector<float>& scores) {
+  std::vector<uint32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, [&](uint32_t a, uint32_t b) { return scores[a] > scores[b]; });
+  return order;
+}
+
+void RankCandidates(benchmark::State& state, const Shape& shape, const Variant& variant) {
+  const std::vector<float> scores = RandomScores(shape.candidates);
+  const std::vector<uint32_t> expected = BestFirst(scores);
+  std::vector<uint64_t> ranking;
+  Rank(scores, 0, ranking);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (ranking.size() != expected.size() || RankedPosition(ranking[i]) != expected[i]) {
+      return Refuse(state, absl::StrCat("rank ", i, " is not that of a stable sort"));
+    }
+  }
+  for (auto _ : state) {
+    Rank(scores, 0, ranking);
+    benchmark::ClobberMemory();
+  }
+  const auto count = static_cast<double>(shape.candidates);
+  Report(state, {.unit = "candidates/s", .items = count, .bytes = count * (sizeof(float) + sizeof(uint64_t))}, variant);
+}
+
+void Encode(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant) {
+  const LoadedModel& loaded = bed.Loaded(variant);
+  Rng rng(1);
+  const v1::ScoreRequest request = AsScoreRequest(DrawRequest(bed, shape, rng));
+  ScoringInput input;
+  if (const absl::Status status = DecodeScoreRequest(request, *loaded.model, {}, input); !status.ok()) {
+    return Refuse(state, status.ToString());
+  }
+  const std::vector<float> scores = RandomScores(shape.candidates);
+  std::vector<uint64_t> ranking;
+  Rank(scores, 0, ranking);
+  v1::ScoreResponse response;
+  std::string bytes;
+  const auto run = [&] {
+    response.Clear();
+    EncodeScoreResponse({request, loaded, input, scores, ranking}, response);
+    response.SerializeToString(&bytes);
   };
-  for (const auto& [kind, label] : {std::pair{Kind::kPaper, "paper"}, {Kind::kCompact, "compact"}}) {
-    for (const Shape& shape : kShapes) {
-      for (const InstructionSet isa : SupportedInstructionSets()) {
-        const std::string rest = absl::StrCat(label, "/", Name(shape), "/", std::string(din::Name(isa)));
-        add("score/" + rest, [=, kind = kind](auto& state) { Score(state, kind, Tables::kInCache, shape, isa); });
-        if (isa != BestInstructionSet()) continue;
-        add("score_gather/" + rest, [=, kind = kind](auto& state) { Score(state, kind, Tables::kLarge, shape, isa); });
-      }
-      add(absl::StrCat("decode/", label, "/", Name(shape)),
-          [=, kind = kind](auto& state) { Decode(state, kind, shape); });
+  run();
+  v1::ScoreResponse answer;
+  const std::vector<uint32_t> expected = BestFirst(scores);
+  if (!answer.ParseFromString(bytes) || answer.index_size() != static_cast<int>(expected.size())) {
+    return Refuse(state, "not as many answers as candidates");
+  }
+  for (int i = 0; i < answer.index_size(); ++i) {
+    if (answer.index(i) != expected[i] || answer.scores(i) != scores[expected[i]]) {
+      return Refuse(state, absl::StrCat("answer ", i, " is not that of its rank"));
     }
+  }
+  for (auto _ : state) {
+    run();
+    benchmark::ClobberMemory();
+  }
+  Report(state,
+         {.unit = "candidates/s",
+          .items = static_cast<double>(shape.candidates),
+          .bytes = static_cast<double>(bytes.size())},
+         variant);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+void Add(const std::string& stage, const std::string& label, const Shape& shape, const Variant& variant,
+         const std::function<void(benchmark::State&)>& function) {
+  const std::string name = absl::StrCat(stage, "/", label, "/", Name(shape), "/", Name(variant));
+  benchmark::RegisterBenchmark(name.c_str(), function)->Unit(benchmark::kMicrosecond);
+}
+
+void AddStages(const std::string& label, const std::function<Bed&()>& bed, const Variant& variant) {
+  for (const Shape& shape : kShapes) {
+    Add("parse", label, shape, variant, [=](auto& state) { Parse(state, bed(), shape, variant); });
+    Add("decode", label, shape, variant, [=](auto& state) { Decode(state, bed(), shape, variant); });
+    Add("score", label, shape, variant, [=](auto& state) { Score(state, bed(), shape, variant, 0); });
+    Add("rank", label, shape, variant, [=](auto& state) { RankCandidates(state, shape, variant); });
+    Add("encode", label, shape, variant, [=](auto& state) { Encode(state, bed(), shape, variant); });
   }
 }
 
-void DescribeContext() {
-  std::string sets;
-  for (const InstructionSet isa : SupportedInstructionSets()) {
-    absl::StrAppend(&sets, sets.empty() ? "" : ", ", std::string(din::Name(isa)), " at ",
-                    std::llround(PeakFlops(isa) * 1e-9), " GFLOP/s");
+absl::Status RegisterSnapshot(InstructionSet isa, const std::string& directory) {
+  auto snapshot = Snapshot::Open(directory, {});
+  if (!snapshot.ok()) return snapshot.status();
+  benchmark::AddCustomContext("snapshot", absl::StrCat(directory, ", manifest ", (*snapshot)->digest().substr(0, 16)));
+  static SnapshotBed bed(*std::move(snapshot));
+  for (const Variant& variant : Variants(isa)) {
+    const auto model = DinModel::Create(bed.spec(), bed.tensors(), variant.isa);
+    if (!model.ok()) return model.status();
+    AddStages(
+        "snapshot", []() -> Bed& { return bed; }, variant);
   }
-  benchmark::AddCustomContext("instruction sets", sets);
-  benchmark::AddCustomContext("threads", "1");
+  return absl::OkStatus();
 }
+
+absl::Status RegisterAll(InstructionSet isa, const std::string& snapshot) {
+  if (!snapshot.empty()) return RegisterSnapshot(isa, snapshot);
+  benchmark::AddCustomContext("snapshot", "none: the reference shapes paper and compact, random weights, seed 1");
+  struct Named {
+    const char* label;
+    RawModel (*make)(const testing::BenchModelOptions&);
+    double item_row;  // bytes of an item's embedding
+  };
+  for (const Variant& variant : Variants(isa)) {
+    for (const Named& model : {Named{"paper", testing::PaperModel, 256}, {"compact", testing::CompactModel, 48}}) {
+      AddStages(
+          model.label, [=]() -> Bed& { return RandomBedOf(model.make, Tables::kInCache); }, variant);
+      for (const Shape& shape : kShapes) {
+        Add("score_gather", model.label, shape, variant, [=](auto& state) {
+          Score(state, RandomBedOf(model.make, Tables::kLarge), shape, variant, model.item_row);
+        });
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+constexpr char kHelp[] =
+    "model_bench: a request from its bytes to those of the answer; each stage is checked before it is timed\n\n"
+    "  model_bench --isa all --benchmark_filter=score/\n"
+    "  model_bench --snapshot models/ads/7 --benchmark_filter='200x100'\n\n"
+    "Stages: parse, decode, score, score_gather (large tables, other ids every time), rank, encode. `peak` is the "
+    "share\n"
+    "of the multiply-add rate and `limit` that of multiply-adds, sigmoids and memory together, as this very run "
+    "measured\n"
+    "them: compare figures of one run only. `error`: largest difference to the definition in double.\n";
 
 }  // namespace
 }  // namespace din::bench
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  din::bench::DescribeContext();
-  din::bench::Register();
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
+  return din::bench::RunBenchmarks(argc, argv,
+                                   {.help = din::bench::kHelp,
+                                    .flag = "snapshot",
+                                    .flag_value = "DIRECTORY",
+                                    .flag_help = "this model at the reference shapes, instead of random ones",
+                                    .register_all = din::bench::RegisterAll});
 }

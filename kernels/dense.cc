@@ -238,6 +238,14 @@ absl::StatusOr<std::unique_ptr<const DenseLayer>> DenseLayer::Create(const Dense
 
 size_t DenseLayer::PaddedRows(size_t rows) { return (rows + kSmallestBlock - 1) / kSmallestBlock * kSmallestBlock; }
 
+std::string_view DenseLibrary() {
+  static const std::string name = [] {
+    const dnnl::version_t* version = dnnl::version();
+    return absl::StrCat(version->major, ".", version->minor, ".", version->patch);
+  }();
+  return name;
+}
+
 bool LimitDenseInstructionSet(InstructionSet limit) {
   switch (limit) {
     case InstructionSet::kBaseline:

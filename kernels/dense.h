@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -43,5 +44,8 @@ class DenseLayer {
   // The same, adding to `start` instead of the layer's bias: [out], 64-byte aligned, its memory in whole 64 bytes.
   virtual void RunFrom(const float* start, const float* x, size_t rows, float* y, void* scratch) const = 0;
 };
+
+// What the layers run on: its version, such as "2.6.3".
+std::string_view DenseLibrary();
 
 }  // namespace din

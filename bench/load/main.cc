@@ -189,7 +189,7 @@ Report Describe(const Options& options, const RequestSet& requests,
                 const absl::StatusOr<v1::GetModelMetadataResponse>& metadata) {
   Report report;
   report.started = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
-  report.machine = DescribeMachine();
+  report.machine = bench::DescribeMachine();
   report.address = options.target.address;
   if (metadata.ok()) {
     report.model = metadata->model();

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "bench/load/find_max.h"
-#include "bench/load/machine.h"
 #include "bench/load/objective.h"
 #include "bench/load/summary.h"
+#include "bench/machine.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace din::load {
@@ -16,7 +16,7 @@ namespace din::load {
 struct Report {
   std::string command;  // as it was typed
   std::string started;  // RFC 3339
-  Machine machine;
+  bench::Machine machine;
   std::string address;
   std::string model;  // empty where the server told nothing of it
   int64_t version = 0;

@@ -27,10 +27,10 @@
 #include "bench/load/engine.h"
 #include "bench/load/find_max.h"
 #include "bench/load/flags.h"
-#include "bench/load/machine.h"
 #include "bench/load/objective.h"
 #include "bench/load/process_usage.h"
 #include "bench/load/summary.h"
+#include "bench/machine.h"
 #include "bench/swap/phases.h"
 #include "bench/swap/picture.h"
 #include "bench/swap/server_process.h"
@@ -446,7 +446,7 @@ nlohmann::json ToJson(const Result& result, const std::string& command) {
   nlohmann::json json;
   json["command"] = command;
   json["finished"] = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
-  json["machine"] = load::DescribeMachine().cpu;
+  json["machine"] = bench::DescribeMachine().cpu;
   json["rate"] = result.rate;
   if (result.highest) json["highest_rate"] = result.highest->rate;
   json["requests"] = result.requests.size();

@@ -1,4 +1,4 @@
-#include "bench/load/machine.h"
+#include "bench/machine.h"
 
 #include <sched.h>
 #include <sys/utsname.h>
@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-namespace din::load {
+namespace din::bench {
 
 Machine DescribeMachine() {
   Machine machine;
@@ -25,4 +25,4 @@ Machine DescribeMachine() {
   return machine;
 }
 
-}  // namespace din::load
+}  // namespace din::bench

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-namespace din::load {
+namespace din::bench {
 
 struct Machine {
   std::string cpu;
@@ -15,4 +15,4 @@ struct Machine {
 
 Machine DescribeMachine();
 
-}  // namespace din::load
+}  // namespace din::bench
