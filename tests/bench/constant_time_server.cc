@@ -1,17 +1,21 @@
 // A ScoringService that answers every request right and at once, whatever its size: what is left is the load
 // generator's own truth. Prints "port N" and serves until it is killed.
 //
-//   constant_time_server [--unix PATH] [--refuse-every N] [--wrong-every N] [--swap-after N]
+//   constant_time_server [--listen ADDRESS] [--unix PATH] [--tls DIRECTORY] [--refuse-every N] [--wrong-every N] [--swap-after N]
 //
-//   --unix PATH        listens there too
+//   --listen ADDRESS   instead of a free port of 127.0.0.1
+//   --unix PATH        listens there, too
+//   --tls DIRECTORY    with its server.pem and server.key, for clients whose certificate comes from its ca.pem
 //   --refuse-every N   every n-th answer is RESOURCE_EXHAUSTED
 //   --wrong-every N    every n-th answer has a score above 1
 //   --swap-after N     version 1 until n requests have come, then version 2
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -43,11 +47,10 @@ class ConstantTimeService final : public v1::ScoringService::CallbackService {
     }
     response->set_model(request->model());
     response->set_version(faults_.swap_after > 0 && n > faults_.swap_after ? 2 : 1);
-    const int candidates = request->candidates().empty() ? 0 : request->candidates(0).ids_size();
-    for (int c = 0; c < std::max(candidates, request->candidate_ids_size()); ++c) {
+    for (int c = 0; c < request->candidate_ids_size(); ++c) {
       response->add_index(c);
       response->add_scores(1.0f / static_cast<float>(c + 2));
-      if (c < request->candidate_ids_size()) response->add_candidate_ids(request->candidate_ids(c));
+      response->add_candidate_ids(request->candidate_ids(c));
     }
     if (faults_.wrong_every > 0 && n % faults_.wrong_every == 0) response->set_scores(0, 1.5f);
     reactor->Finish(grpc::Status::OK);
@@ -85,13 +88,29 @@ class ConstantTimeService final : public v1::ScoringService::CallbackService {
   std::atomic<uint64_t> requests_{0};
 };
 
+std::string Read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::shared_ptr<grpc::ServerCredentials> TlsCredentials(const std::string& directory) {
+  grpc::SslServerCredentialsOptions options(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  options.pem_root_certs = Read(directory + "/ca.pem");
+  options.pem_key_cert_pairs.push_back({Read(directory + "/server.key"), Read(directory + "/server.pem")});
+  return grpc::SslServerCredentials(options);
+}
+
 int Main(int argc, char** argv) {
   Faults faults;
+  std::string address = "127.0.0.1:0";
   std::string unix_path;
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   for (int a = 1; a + 1 < argc; a += 2) {
     const std::string_view flag = argv[a];
-    if (flag == "--unix") unix_path = argv[a + 1];
     const uint64_t value = std::strtoull(argv[a + 1], nullptr, 10);
+    if (flag == "--listen") address = argv[a + 1];
+    if (flag == "--unix") unix_path = argv[a + 1];
+    if (flag == "--tls") credentials = TlsCredentials(argv[a + 1]);
     if (flag == "--refuse-every") faults.refuse_every = value;
     if (flag == "--wrong-every") faults.wrong_every = value;
     if (flag == "--swap-after") faults.swap_after = value;
@@ -99,7 +118,7 @@ int Main(int argc, char** argv) {
   ConstantTimeService service(faults);
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(address, credentials, &port);
   if (!unix_path.empty()) builder.AddListeningPort("unix:" + unix_path, grpc::InsecureServerCredentials());
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();

@@ -1,14 +1,17 @@
 // What din-load reports of a server's answers, faults included.
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/bench/child.h"
 #include "tests/bench/load_fixture.h"
+#include "tests/temp_directory.h"
 
 namespace din {
 namespace {
@@ -63,6 +66,78 @@ TEST(DinLoadTest, AServerThatNeverAnswersLeavesUnansweredRequests) {
   const json& run = report["runs"][0];
   EXPECT_EQ(run["sent"], 2 * kRate);
   EXPECT_GT(run["errors"]["UNANSWERED"], kRate / 2);
+}
+
+TEST(DinLoadTest, AUnixSocketWillDo) {
+  const TempDirectory directory;
+  const std::string address = "unix:" + directory / "socket";
+  Child server({Beside("constant_time_server"), "--listen", address});
+  server.ReadLine();
+  Child load(LoadCommand(address, {"--duration", "1s", "--warm-up", "0s"}));
+  const json report = json::parse(load.ReadRest());
+  load.Wait();
+  EXPECT_EQ(report["runs"][0]["ok"], kRate);
+}
+
+TEST(DinLoadTest, StepsAndRampsSendWhatTheySay) {
+  Child server({Beside("constant_time_server")});
+  Child load(LoadCommand(AddressOf(server), {"--profile", "100:1s,100..300:1s,50:1s", "--warm-up", "0s"}));
+  const json report = json::parse(load.ReadRest());
+  load.Wait();
+  const json& run = report["runs"][0];
+  EXPECT_EQ(run["sent"], 100 + 200 + 50);
+  const auto sent = run["timeline"]["sent"].get<std::vector<int>>();
+  const double slice = run["timeline"]["slice_s"];
+  const auto within = [&](double begin, double end) {
+    int count = 0;
+    for (size_t s = 0; s < sent.size(); ++s) {
+      const double middle = (static_cast<double>(s) + 0.5) * slice;
+      count += begin < middle && middle < end ? sent[s] : 0;
+    }
+    return count;
+  };
+  EXPECT_NEAR(within(0, 1), 100, 2);
+  EXPECT_NEAR(within(1, 1.5), 75, 2);
+  EXPECT_NEAR(within(1.5, 2), 125, 2);
+  EXPECT_NEAR(within(2, 3), 50, 2);
+}
+
+class TlsTest : public ::testing::Test {
+ protected:
+  // An authority, a server's certificate and a client's from it; and an authority that nobody knows.
+  TlsTest() {
+    Shell("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+    Shell("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=stranger -keyout other.key -out other.pem");
+    Shell("printf subjectAltName=DNS:scoring.example > names");
+    for (const std::string name : {"server", "client"}) {
+      Shell("openssl req -newkey rsa:2048 -nodes -subj /CN=" + name + " -keyout " + name + ".key -out request");
+      Shell("openssl x509 -req -in request -days 2 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out " +
+            name + ".pem");
+    }
+  }
+  void Shell(const std::string& command) {
+    ASSERT_EQ(std::system(("cd " + directory_.path() + " && (" + command + ") 2>/dev/null").c_str()), 0) << command;
+  }
+  const TempDirectory directory_;
+};
+
+TEST_F(TlsTest, BothSidesShowTheirCertificates) {
+  Child server({Beside("constant_time_server"), "--tls", directory_.path()});
+  Child load(LoadCommand(AddressOf(server), {"--duration", "1s", "--warm-up", "0s", "--ca", directory_ / "ca.pem",
+                                             "--cert", directory_ / "client.pem", "--key", directory_ / "client.key",
+                                             "--server-name", "scoring.example"}));
+  const json report = json::parse(load.ReadRest());
+  load.Wait();
+  EXPECT_EQ(report["runs"][0]["ok"], kRate);
+}
+
+TEST_F(TlsTest, AServerOfAnotherAuthorityIsNotTalkedTo) {
+  Child server({Beside("constant_time_server"), "--tls", directory_.path()});
+  Child load(LoadCommand(AddressOf(server), {"--connect-timeout", "1s", "--ca", directory_ / "other.pem", "--cert",
+                                             directory_ / "client.pem", "--key", directory_ / "client.key",
+                                             "--server-name", "scoring.example"}));
+  EXPECT_EQ(load.ReadRest(), "");
+  EXPECT_EQ(load.Wait(), 1);
 }
 
 TEST(DinLoadTest, NoServerIsAnErrorAndNotAReport) {

@@ -1,7 +1,5 @@
-// A small snapshot to write, spoil and read, and a directory to do it in.
+// A small snapshot to write, spoil and read.
 #pragma once
-
-#include <stdlib.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -19,28 +17,9 @@
 #include "gtest/gtest.h"
 #include "model_loader/snapshot.h"
 #include "model_loader/snapshot_writer.h"
+#include "tests/temp_directory.h"
 
 namespace din {
-
-// A directory of its own for one test; gone afterwards.
-class TempDirectory {
- public:
-  TempDirectory() : path_(::testing::TempDir() + "/din-test-XXXXXX") {
-    if (mkdtemp(path_.data()) == nullptr) std::abort();
-  }
-  ~TempDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDirectory(const TempDirectory&) = delete;
-  TempDirectory& operator=(const TempDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-
- private:
-  std::string path_;
-};
 
 inline std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
