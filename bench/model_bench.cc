@@ -42,7 +42,9 @@ using testing::RawModel;
 using testing::Rng;
 
 constexpr double kTolerance = 1e-5;
-constexpr size_t kRequests = 16;  // other ids each time; in turn
+// Requests that take turns, for so many rows that no cache holds those of all; a few where the tables fit anyhow.
+constexpr size_t kRows = 400'000;
+constexpr size_t kRequests = 16;
 
 // A model with its tensors, made when a benchmark first asks for it.
 class Bed {
@@ -107,9 +109,9 @@ v1::GoldenCase DrawRequest(const Bed& bed, const Shape& shape, Rng& rng) {
                                 {.candidates = shape.candidates, .behaviours = shape.behaviours});
 }
 
-std::vector<ScoringInput> DrawInputs(const Bed& bed, const DinModel& model, const Shape& shape) {
+std::vector<ScoringInput> DrawInputs(const Bed& bed, const DinModel& model, const Shape& shape, size_t count) {
   Rng rng(shape.candidates * 10'000 + shape.behaviours);
-  std::vector<ScoringInput> inputs(kRequests);
+  std::vector<ScoringInput> inputs(count);
   for (ScoringInput& input : inputs) input = testing::DecodeOrDie(model.decoder(), DrawRequest(bed, shape, rng));
   return inputs;
 }
@@ -241,7 +243,8 @@ double LargestError(const Bed& bed, const DinModel& model, const ScoringInput& i
 // `memory_row`: bytes of the row that is read for each candidate and behaviour from a table that no cache holds.
 void Score(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant, double memory_row) {
   const DinModel& model = bed.On(variant);
-  const std::vector<ScoringInput> inputs = DrawInputs(bed, model, shape);
+  const size_t requests = memory_row == 0 ? kRequests : kRows / (shape.candidates + shape.behaviours);
+  const std::vector<ScoringInput> inputs = DrawInputs(bed, model, shape, requests);
   Workspace workspace;
   std::vector<float> scores(shape.candidates);
   model.Score(inputs[0], workspace, scores);

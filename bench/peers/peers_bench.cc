@@ -85,10 +85,10 @@ std::vector<std::vector<int64_t>> DrawRows(const std::vector<PeerTable>& tables,
   return out;
 }
 
-// Where rows are looked up, other rows in every request; else one request is as good as many.
+// Where rows are looked up, other rows in every request, and more than a cache holds; else one is as good as many.
 std::vector<PeerRequest> DrawRequests(const PeerModel& model, const Shape& shape) {
   std::mt19937_64 rng(7);
-  std::vector<PeerRequest> requests(shape.inputs == Inputs::kRows ? 32 : 1);
+  std::vector<PeerRequest> requests(shape.inputs == Inputs::kRows ? 256 : 1);
   for (PeerRequest& request : requests) {
     request.candidates = shape.candidates;
     request.behaviours = shape.behaviours;
