@@ -91,6 +91,29 @@ HWY_INLINE V Sigmoid(D d, V x) {
   return hn::Div(one, hn::Add(Exp2OfProduct(d, x, hn::Set(d, -kLog2E)), one));
 }
 
+// How exact a sigmoid is: as above, or to 1e-4, for what is rounded to bf16 (4e-3) next.
+struct ExactSigmoid {
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE V Of(D d, V x) {
+    return Sigmoid(d, x);
+  }
+};
+#if HWY_TARGET <= HWY_AVX3
+struct CoarseSigmoid {
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE V Of(D d, V x) {
+    const V y = hn::Mul(x, hn::Set(d, -kLog2E));
+    const V f = AboveFloor(y);
+    // As in Exp2OfProduct, of degree 3: 1e-4.
+    V p = hn::Set(d, 7.826797016e-02f);
+    p = hn::MulAdd(p, f, hn::Set(d, 2.263076823e-01f));
+    p = hn::MulAdd(p, f, hn::Set(d, 6.954243475e-01f));
+    p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+    return hn::ApproximateReciprocal(hn::Add(ScaleByExp2(p, y), hn::Set(d, 1.0f)));
+  }
+};
+#endif
+
 // How a parameter of unit u reaches the lanes.
 struct UnitsInLanes {
   template <class D>
@@ -112,19 +135,19 @@ HWY_INLINE V Gate(D d, V x, V p, V alpha) {
 }
 
 // Every kind that works on one number at a time; kDiceRow needs the whole row first.
-template <ActivationKind kKind, class Parameter, class D, class V = hn::Vec<D>>
+template <ActivationKind kKind, class Parameter, class SigmoidKind = ExactSigmoid, class D, class V = hn::Vec<D>>
 HWY_INLINE V ActivateUnit(D d, const Activation& a, size_t u, V x) {
   if constexpr (kKind == ActivationKind::kSigmoid) {
-    return Sigmoid(d, x);
+    return SigmoidKind::Of(d, x);
   } else if constexpr (kKind == ActivationKind::kTanh) {
-    return hn::MulSub(hn::Set(d, 2.0f), Sigmoid(d, hn::Add(x, x)), hn::Set(d, 1.0f));
+    return hn::MulSub(hn::Set(d, 2.0f), SigmoidKind::Of(d, hn::Add(x, x)), hn::Set(d, 1.0f));
   } else if constexpr (kKind == ActivationKind::kSlope) {
     const V alpha = Parameter::Get(d, a.alpha.data(), u);
     return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), x, hn::Mul(alpha, x));
   } else {
     static_assert(kKind == ActivationKind::kDice);
     const V z = hn::MulAdd(Parameter::Get(d, a.scale.data(), u), x, Parameter::Get(d, a.shift.data(), u));
-    return Gate(d, x, Sigmoid(d, z), Parameter::Get(d, a.alpha.data(), u));
+    return Gate(d, x, SigmoidKind::Of(d, z), Parameter::Get(d, a.alpha.data(), u));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "hwy/aligned_allocator.h"
+#include "kernels/bf16.h"
 #include "kernels/dispatch-inl.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -41,7 +42,7 @@ struct PackedUnit {
   struct Layer {
     size_t in = 0;
     size_t out = 0;
-    AlignedFloats panels;  // null for the first layer, which each candidate builds
+    AlignedFloats panels;  // null for the first layer, which each candidate builds; bf16 pairs in that precision
     AlignedFloats bias;    // padded to panels
     Activation activation;
   };
@@ -62,7 +63,8 @@ struct Target {
   size_t combined;  // those of them whose panels are built together
   size_t panel;
   size_t tile_vectors;
-  void (*pool)(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch);
+  using Pool = void(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch);
+  Pool* pool[3];  // by Precision; null where the target has none
 };
 
 constexpr size_t RoundUp(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -161,6 +163,28 @@ void PackBlock(const float* in, size_t stride, size_t rows, size_t width, size_t
   }
 }
 
+// What a step takes for one number of the sum: rows of x [rows][columns] become steps, in place.
+template <class Step>
+constexpr size_t Steps(size_t rows) {
+  return (rows + Step::kNumbers - 1) / Step::kNumbers;
+}
+template <class Step>
+void RowsToSteps([[maybe_unused]] float* x, [[maybe_unused]] size_t rows, [[maybe_unused]] size_t columns) {
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (Step::kNumbers == 2) {
+    const Tag d;
+    for (size_t r = 0; r < rows; r += 2) {
+      const float* low = x + r * columns;
+      const float* high = low + columns;
+      float* out = x + r / 2 * columns;  // behind what is still to be read
+      for (size_t j = 0; j < columns; j += kLanes) {
+        hn::Store(Bf16Pairs(hn::Load(d, low + j), r + 1 < rows ? hn::Load(d, high + j) : hn::Zero(d)), d, out + j);
+      }
+    }
+  }
+#endif
+}
+
 // Calls block(first, vectors) for `n` columns in blocks of at most kTileVectors vectors and as even as can be: a single
 // vector left over would not keep the multipliers busy.
 template <class Block>
@@ -215,44 +239,66 @@ constexpr size_t kCombined = 4;
 
 // Wk + Wp diag(q), for `count` <= kCombined candidates: what makes the first layer a plain layer on keys.
 // out[c * panels_step ...] are the panels of candidate c.
-template <size_t kCandidates>
+template <class Step, size_t kCandidates>
 void CombinePanels(const PackedUnit& unit, const float* HWY_RESTRICT queries, size_t query_stride, size_t units,
                    float* HWY_RESTRICT out, size_t panels_step) {
   const Tag d;
+  using V = hn::Vec<Tag>;
   const float* HWY_RESTRICT key = unit.key_panels.get();
   const float* HWY_RESTRICT product = unit.product_panels.get();
   for (size_t u = 0; u < units; u += kPanel) {
-    for (size_t k = 0; k < unit.width; ++k) {
+    for (size_t k = 0; k < unit.width; k += Step::kNumbers) {
       for (size_t n = 0; n < kPanel; n += kLanes, key += kLanes, product += kLanes, out += kLanes) {
-        const auto w = hn::Load(d, key);
-        const auto p = hn::Load(d, product);
+        const V w = hn::Load(d, key);
+        const V p = hn::Load(d, product);
+#if HWY_TARGET <= HWY_AVX3
+        if constexpr (Step::kNumbers == 2) {
+          const bool pair = k + 1 < unit.width;
+          const V next_w = pair ? hn::Load(d, key + kPanel) : hn::Zero(d);
+          const V next_p = pair ? hn::Load(d, product + kPanel) : hn::Zero(d);
+#pragma GCC unroll 4
+          for (size_t c = 0; c < kCandidates; ++c) {
+            const float* query = queries + c * query_stride + k;
+            const V low = hn::MulAdd(p, hn::Set(d, query[0]), w);
+            const V high = hn::MulAdd(next_p, hn::Set(d, query[pair ? 1 : 0]), next_w);
+            hn::Store(Bf16Pairs(low, high), d, out + c * panels_step);
+          }
+          continue;
+        }
+#endif
 #pragma GCC unroll 4
         for (size_t c = 0; c < kCandidates; ++c) {
           hn::Store(hn::MulAdd(p, hn::Set(d, queries[c * query_stride + k]), w), d, out + c * panels_step);
         }
       }
+      if (Step::kNumbers == 2 && k + 1 < unit.width) {
+        key += kPanel;
+        product += kPanel;
+      }
     }
   }
 }
 
-template <size_t kCandidates>
+template <class Step, size_t kCandidates>
 void CombineSome(const PackedUnit& unit, const float* queries, size_t query_stride, size_t count, size_t units,
                  float* out, size_t panels_step) {
-  if (count == kCandidates) return CombinePanels<kCandidates>(unit, queries, query_stride, units, out, panels_step);
+  if (count == kCandidates) {
+    return CombinePanels<Step, kCandidates>(unit, queries, query_stride, units, out, panels_step);
+  }
   if constexpr (kCandidates > 1) {
-    CombineSome<kCandidates - 1>(unit, queries, query_stride, count, units, out, panels_step);
+    CombineSome<Step, kCandidates - 1>(unit, queries, query_stride, count, units, out, panels_step);
   }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Scores
 
-template <ActivationKind kKind>
+template <ActivationKind kKind, class SigmoidKind>
 void ActivateRows(const Activation& a, float* x, size_t units, size_t columns) {
   const Tag d;
   for (size_t u = 0; u < units; ++u, x += columns) {
     for (size_t j = 0; j < columns; j += hn::Lanes(d)) {
-      hn::Store(ActivateUnit<kKind, UnitInAllLanes>(d, a, u, hn::Load(d, x + j)), d, x + j);
+      hn::Store(ActivateUnit<kKind, UnitInAllLanes, SigmoidKind>(d, a, u, hn::Load(d, x + j)), d, x + j);
     }
   }
 }
@@ -279,24 +325,25 @@ void ActivateDiceRow(const Activation& a, float* x, size_t units, size_t columns
 }
 
 // In place on x [units][columns], behaviours in the columns.
+template <class SigmoidKind>
 void ActivateBlock(const Activation& a, float* x, size_t units, size_t columns) {
   switch (a.kind) {
     case ActivationKind::kNone:
       return;
     case ActivationKind::kSigmoid:
-      return ActivateRows<ActivationKind::kSigmoid>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kSigmoid, SigmoidKind>(a, x, units, columns);
     case ActivationKind::kTanh:
-      return ActivateRows<ActivationKind::kTanh>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kTanh, SigmoidKind>(a, x, units, columns);
     case ActivationKind::kSlope:
-      return ActivateRows<ActivationKind::kSlope>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kSlope, SigmoidKind>(a, x, units, columns);
     case ActivationKind::kDice:
-      return ActivateRows<ActivationKind::kDice>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kDice, SigmoidKind>(a, x, units, columns);
     case ActivationKind::kDiceRow:
       return ActivateDiceRow(a, x, units, columns);
   }
 }
 
-// A block through one layer: x [in][columns] -> y [out][columns].
+// A block through one layer: x [steps of in][columns] -> y [out][columns].
 template <class Step>
 void RunLayer(const float* panels, const float* bias, size_t in, size_t out, const float* x, size_t vectors, float* y) {
   const size_t columns = vectors * kLanes;
@@ -304,7 +351,7 @@ void RunLayer(const float* panels, const float* bias, size_t in, size_t out, con
                       .b = x,
                       .b_step = columns,
                       .b_vector = kLanes,
-                      .depth = in,
+                      .depth = Steps<Step>(in),
                       .bias = bias,
                       .bias_of = BiasOf::kRows,
                       .c = y,
@@ -312,14 +359,22 @@ void RunLayer(const float* panels, const float* bias, size_t in, size_t out, con
   RunTiles<Step>(tile, out, vectors);
 }
 
-// From the first layer's sums in hidden[0] to one row of scores.
+// From the first layer's sums in hidden[0] to one row of scores. The last layer is a single unit and fp32 always.
+template <class Step>
 void FinishBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, size_t vectors, float* scores) {
+  const size_t columns = vectors * kLanes;
   for (size_t i = 1; i < unit.layers.size(); ++i) {
+    const Activation& activation = unit.layers[i - 1].activation;
     const PackedUnit::Layer& layer = unit.layers[i];
     float* x = scratch + layout.hidden[(i - 1) % 2];
-    ActivateBlock(unit.layers[i - 1].activation, x, layer.in, vectors * kLanes);
-    float* y = i + 1 == unit.layers.size() ? scores : scratch + layout.hidden[i % 2];
-    RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, layer.out, x, vectors, y);
+    if (i + 1 == unit.layers.size()) {
+      ActivateBlock<ExactSigmoid>(activation, x, layer.in, columns);
+      return RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, 1, x, vectors, scores);
+    }
+    ActivateBlock<typename Step::HiddenSigmoid>(activation, x, layer.in, columns);
+    RowsToSteps<Step>(x, layer.in, columns);
+    RunLayer<Step>(layer.panels.get(), layer.bias.get(), layer.in, layer.out, x, vectors,
+                   scratch + layout.hidden[i % 2]);
   }
 }
 
@@ -441,6 +496,7 @@ void PoolKeys(PoolArgs args, size_t count) {
 // Candidates that are taken together.
 constexpr size_t kGroup = kTileRows;
 
+template <class Step>
 class Call {
  public:
   Call(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch)
@@ -474,11 +530,14 @@ class Call {
     in_blocks_ = args_.behaviours - rest_;
     const size_t width = unit_.width;
     ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
+      float* block = scratch_ + layout_.keys + first * width;
       PackBlock(args_.keys + first * width, width, std::min(vectors * kLanes, in_blocks_ - first), width,
-                vectors * kLanes, scratch_ + layout_.keys + first * width);
+                vectors * kLanes, block);
+      RowsToSteps<Step>(block, width, vectors * kLanes);
     });
     if (rest_ > 0) {
       PackBlock(args_.keys + in_blocks_ * width, width, rest_, width, kPanel, scratch_ + layout_.rest_keys);
+      RowsToSteps<Step>(scratch_ + layout_.rest_keys, width, kPanel);
     }
   }
 
@@ -487,8 +546,8 @@ class Call {
     ProjectQueries(unit_, queries, args_.query_stride, count, layout_, scratch_);
     for (size_t c = 0; c < count; c += kCombined) {
       const size_t combined = std::min(kCombined, count - c);
-      CombineSome<kCombined>(unit_, queries + c * args_.query_stride, args_.query_stride, combined, layout_.units,
-                             scratch_ + layout_.panels, layout_.panels_step);
+      CombineSome<Step, kCombined>(unit_, queries + c * args_.query_stride, args_.query_stride, combined, layout_.units,
+                                   scratch_ + layout_.panels, layout_.panels_step);
       for (size_t i = 0; i < combined; ++i) ScoreCandidate(scratch_ + layout_.panels + i * layout_.panels_step, c + i);
     }
     if (rest_ > 0) ScoreRest(count);
@@ -499,14 +558,14 @@ class Call {
     const float* bias = scratch_ + layout_.bias + in_group * layout_.units;
     const size_t units = unit_.layers.front().out;
     ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
-      RunLayer<FloatStep>(panels, bias, unit_.width, units, scratch_ + layout_.keys + first * unit_.width, vectors,
-                          scratch_ + layout_.hidden[0]);
-      FinishBlock(unit_, layout_, scratch_, vectors, Scores(in_group) + first);
+      RunLayer<Step>(panels, bias, unit_.width, units, scratch_ + layout_.keys + first * unit_.width, vectors,
+                     scratch_ + layout_.hidden[0]);
+      FinishBlock<Step>(unit_, layout_, scratch_, vectors, Scores(in_group) + first);
     });
     if (rest_ == 0) return;
-    RunUnitsInLanes<FloatStep>(scratch_ + layout_.rest_keys, rest_, panels, RoundUpTo(units, kLanes), unit_.width, bias,
-                               BiasOf::kLanes, scratch_ + layout_.rest_rows + in_group * rest_ * layout_.units,
-                               layout_.units);
+    RunUnitsInLanes<Step>(scratch_ + layout_.rest_keys, rest_, panels, RoundUpTo(units, kLanes),
+                          Steps<Step>(unit_.width), bias, BiasOf::kLanes,
+                          scratch_ + layout_.rest_rows + in_group * rest_ * layout_.units, layout_.units);
   }
 
   void ScoreRest(size_t count) {
@@ -516,7 +575,7 @@ class Call {
       PackBlock(scratch_ + layout_.rest_rows + first * layout_.units, layout_.units,
                 std::min(vectors * kLanes, pairs - first), unit_.layers.front().out, vectors * kLanes,
                 scratch_ + layout_.hidden[0]);
-      FinishBlock(unit_, layout_, scratch_, vectors, scores + first);
+      FinishBlock<Step>(unit_, layout_, scratch_, vectors, scores + first);
     });
     for (size_t c = 0; c < count; ++c) std::copy_n(scores + c * rest_, rest_, Scores(c) + in_blocks_);
   }
@@ -544,11 +603,18 @@ class Call {
   size_t rest_ = 0;       // those that are left over
 };
 
+template <class Step>
 void PoolImpl(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch) {
-  Call(unit, target, args, scratch).Run();
+  Call<Step>(unit, target, args, scratch).Run();
 }
 
-Target DescribeTarget() { return {kLanes, kGroup, kCombined, kPanel, kTileVectors, &PoolImpl}; }
+Target DescribeTarget() {
+  Target target{kLanes, kGroup, kCombined, kPanel, kTileVectors, {&PoolImpl<FloatStep>, nullptr, nullptr}};
+#if HWY_TARGET <= HWY_AVX3
+  target.pool[static_cast<size_t>(Precision::kBf16)] = &PoolImpl<Bf16PairStep>;
+#endif
+  return target;
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace din
@@ -570,13 +636,26 @@ AlignedFloats PackPanels(const std::vector<float>& weight, size_t out, size_t in
   return panels;
 }
 
+// [out, in] -> panels [out / panel][pairs of in][panel] of two bf16 in the bits of a float.
+AlignedFloats PackPairPanels(const std::vector<float>& weight, size_t out, size_t in, size_t panel) {
+  const size_t pairs = (in + 1) / 2;
+  std::vector<float> paired(out * pairs);
+  for (size_t u = 0; u < out; ++u) {
+    for (size_t k = 0; k < in; k += 2) {
+      const float* w = weight.data() + u * in + k;
+      paired[u * pairs + k / 2] = Bf16Pair(w[0], k + 1 < in ? w[1] : 0.0f);
+    }
+  }
+  return PackPanels(paired, out, pairs, panel);
+}
+
 AlignedFloats PackBias(const std::vector<float>& bias, size_t panel) {
   auto packed = hwy::AllocateAligned<float>(RoundUp(bias.size(), panel));
   std::fill_n(std::copy(bias.begin(), bias.end(), packed.get()), RoundUp(bias.size(), panel) - bias.size(), 0.0f);
   return packed;
 }
 
-PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target) {
+PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Precision precision) {
   PackedUnit unit;
   const size_t width = unit.width = weights.width;
   const size_t units = weights.hidden.front().units;
@@ -587,7 +666,10 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target) {
   size_t in = width;
   for (const ActivationUnitWeights::Hidden& hidden : weights.hidden) {
     PackedUnit::Layer layer{in, hidden.units, nullptr, PackBias(hidden.bias, panel), hidden.activation};
-    if (!unit.layers.empty()) layer.panels = PackPanels(hidden.weight, hidden.units, in, panel);
+    if (!unit.layers.empty()) {
+      const auto pack = precision == Precision::kBf16 ? PackPairPanels : PackPanels;
+      layer.panels = pack(hidden.weight, hidden.units, in, panel);
+    }
     unit.layers.push_back(std::move(layer));
     unit.widest = std::max(unit.widest, RoundUp(hidden.units, panel));
     in = hidden.units;
@@ -600,24 +682,27 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target) {
 
 class PackedActivationUnit final : public ActivationUnit {
  public:
-  PackedActivationUnit(const ActivationUnitWeights& weights, const Target& target)
-      : target_(target), unit_(Pack(weights, target)) {}
+  PackedActivationUnit(const ActivationUnitWeights& weights, const Target& target, Precision precision)
+      : target_(target), pool_(target.pool[static_cast<size_t>(precision)]), unit_(Pack(weights, target, precision)) {}
 
   size_t ScratchFloats(size_t /*candidates*/, size_t behaviours) const override {
     return ScratchLayout(unit_, target_, behaviours).total;
   }
 
-  void Pool(const AttentionArgs& args, float* scratch) const override { target_.pool(unit_, target_, args, scratch); }
+  void Pool(const AttentionArgs& args, float* scratch) const override { pool_(unit_, target_, args, scratch); }
 
  private:
   const Target target_;
+  Target::Pool* const pool_;
   const PackedUnit unit_;
 };
 
 }  // namespace
 
-std::unique_ptr<const ActivationUnit> ActivationUnit::Create(const ActivationUnitWeights& weights, InstructionSet isa) {
-  return std::make_unique<PackedActivationUnit>(weights, Select(HWY_DISPATCH_TABLE(DescribeTarget), isa)());
+std::unique_ptr<const ActivationUnit> ActivationUnit::Create(const ActivationUnitWeights& weights, InstructionSet isa,
+                                                             Precision precision) {
+  const Target target = Select(HWY_DISPATCH_TABLE(DescribeTarget), isa)();
+  return std::make_unique<PackedActivationUnit>(weights, target, NearestSupported(isa, precision));
 }
 
 }  // namespace din

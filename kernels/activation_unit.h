@@ -13,6 +13,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/instruction_set.h"
+#include "kernels/precision.h"
 
 namespace din {
 
@@ -33,7 +34,7 @@ struct ActivationUnitWeights {
   std::vector<Hidden> hidden;         // at least one
   std::vector<float> out_weight;      // [hidden.back().units]
   float out_bias = 0;
-  bool out_sigmoid = false;           // the score goes through a sigmoid before `normalise`
+  bool out_sigmoid = false;  // the score goes through a sigmoid before `normalise`
   Normalise normalise = Normalise::kNone;
 };
 
@@ -42,12 +43,12 @@ struct AttentionArgs {
   const float* queries = nullptr;  // [candidates, D], query_stride floats apart
   size_t query_stride = 0;
   size_t candidates = 0;
-  const float* keys = nullptr;     // [behaviours, D], contiguous
-  size_t behaviours = 0;           // 0: pooled = 0
-  bool uniform = false;            // the weights are 1 / behaviours, whatever the unit says (EMPTY_POSITIONS_MEAN)
-  float* pooled = nullptr;         // [candidates, D], pooled_stride floats apart; does not overlap the inputs
+  const float* keys = nullptr;  // [behaviours, D], contiguous
+  size_t behaviours = 0;        // 0: pooled = 0
+  bool uniform = false;         // the weights are 1 / behaviours, whatever the unit says (EMPTY_POSITIONS_MEAN)
+  float* pooled = nullptr;      // [candidates, D], pooled_stride floats apart; does not overlap the inputs
   size_t pooled_stride = 0;
-  float* weights = nullptr;        // optional, [candidates, behaviours]: what each behaviour was multiplied by
+  float* weights = nullptr;  // optional, [candidates, behaviours]: what each behaviour was multiplied by
 };
 
 // Immutable after Create; any number of threads, each with a scratch of its own.
@@ -55,8 +56,10 @@ struct AttentionArgs {
 // on how they are split over calls.
 class ActivationUnit {
  public:
-  // Packs the weights for `isa`. The weights must be consistent (the model's validation has seen to it).
-  static std::unique_ptr<const ActivationUnit> Create(const ActivationUnitWeights& weights, InstructionSet isa);
+  // Packs the weights for `isa` and the nearest to `precision` that it supports. The weights must be consistent (the
+  // model's validation has seen to it).
+  static std::unique_ptr<const ActivationUnit> Create(const ActivationUnitWeights& weights, InstructionSet isa,
+                                                      Precision precision = Precision::kFp32);
   virtual ~ActivationUnit() = default;
 
   // Floats of scratch, 64-byte aligned, that Pool needs for up to this many candidates and behaviours.

@@ -12,6 +12,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/activation_unit.h"
+#include "kernels/bf16.h"
 #include "kernels/dense.h"
 #include "kernels/gather.h"
 #include "kernels/interaction.h"
@@ -86,20 +87,47 @@ T Score(const ActivationUnitWeights& w, const float* query, const float* key) {
   return w.out_sigmoid ? Sigmoid(score) : score;
 }
 
+// The same in precision bf16: what goes into a hidden layer is rounded, the weights of the first (with the query in them)
+// as well as the keys, the weights of the others and the outputs between. Sums and the last layer are not.
+template <typename T>
+T ScoreBf16(const ActivationUnitWeights& w, const float* query, const float* key) {
+  const auto rounded = [](T x) { return T{FromBf16(ToBf16(static_cast<float>(x)))}; };
+  std::vector<T> h(w.hidden.front().bias.begin(), w.hidden.front().bias.end());
+  for (size_t u = 0; u < h.size(); ++u) {
+    for (size_t d = 0; d < w.width; ++d) {
+      const size_t i = u * w.width + d;
+      h[u] += T{w.query_weight[i]} * T{query[d]} +
+              rounded(T{w.key_weight[i]} + T{w.product_weight[i]} * T{query[d]}) * rounded(T{key[d]});
+    }
+  }
+  Activate<T>(w.hidden.front().activation, h);
+  for (size_t l = 1; l < w.hidden.size(); ++l) {
+    std::vector<T> y(w.hidden[l].bias.begin(), w.hidden[l].bias.end());
+    for (size_t u = 0; u < y.size(); ++u) {
+      for (size_t k = 0; k < h.size(); ++k) y[u] += rounded(T{w.hidden[l].weight[u * h.size() + k]}) * rounded(h[k]);
+    }
+    Activate<T>(w.hidden[l].activation, y);
+    h = y;
+  }
+  const T score = Dense(w.out_weight, {w.out_bias}, Activation{}, h)[0];
+  return w.out_sigmoid ? Sigmoid(score) : score;
+}
+
 template <typename T>
 struct Pooled {
   std::vector<T> pooled;   // [D]
   std::vector<T> weights;  // [behaviours]
 };
 
-// One candidate.
+// One candidate. `score` gives the score of a pair.
 template <typename T>
-Pooled<T> Pool(const ActivationUnitWeights& w, const AttentionArgs& args, size_t candidate) {
+Pooled<T> Pool(const ActivationUnitWeights& w, const AttentionArgs& args, size_t candidate,
+               T (*score)(const ActivationUnitWeights&, const float*, const float*) = Score<T>) {
   Pooled<T> out{std::vector<T>(w.width), std::vector<T>(args.behaviours)};
   std::vector<T>& weights = out.weights;
   for (size_t j = 0; j < args.behaviours; ++j) {
     weights[j] = args.uniform ? T{1} / static_cast<T>(args.behaviours)
-                              : Score<T>(w, args.queries + candidate * args.query_stride, args.keys + j * w.width);
+                              : score(w, args.queries + candidate * args.query_stride, args.keys + j * w.width);
   }
   if (!args.uniform && w.normalise == Normalise::kSigmoid) {
     for (T& v : weights) v = Sigmoid(v);

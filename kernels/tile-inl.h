@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "hwy/highway.h"
+#include "kernels/activation-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace din {
@@ -38,12 +39,36 @@ constexpr size_t PanelOffset(size_t n, size_t depth) { return n / kPanel * kPane
 
 // One step of a sum: a number, or whatever a Step of another precision keeps in the bits of a float.
 struct FloatStep {
-  static constexpr size_t kNumbers = 1;  // in one float
+  static constexpr size_t kNumbers = 1;  // in the bits of one float
+  using HiddenSigmoid = ExactSigmoid;    // for what goes into another step
   template <class V>
   static HWY_INLINE V MulAdd(V left, V right, V sum) {
     return hn::MulAdd(left, right, sum);
   }
 };
+
+#if HWY_TARGET <= HWY_AVX3
+// Two bf16 a float: sum + left.low * right.low + left.high * right.high, in one instruction of AVX512_BF16, which the
+// target does not include: hence the assembler, and whoever runs this has asked the CPU (precision.h).
+struct Bf16PairStep {
+  static constexpr size_t kNumbers = 2;
+  using HiddenSigmoid = CoarseSigmoid;
+  static HWY_INLINE hn::Vec512<float> MulAdd(hn::Vec512<float> left, hn::Vec512<float> right, hn::Vec512<float> sum) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
+    return sum;
+  }
+};
+
+// The two numbers, rounded to nearest, in the halves of one float each.
+HWY_INLINE hn::Vec512<float> Bf16Pairs(hn::Vec512<float> low, hn::Vec512<float> high) {
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<uint32_t> du;
+  const auto half = hn::Set(du, 0x8000u);
+  const auto l = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, low), half));
+  const auto h = hn::AndNot(hn::Set(du, 0xFFFFu), hn::Add(hn::BitCast(du, high), half));
+  return hn::BitCast(d, hn::Or(l, h));
+}
+#endif
 
 //   c[m][n] = bias[m or n] + sum over k of a[k][m] * b[k][n]
 //

@@ -41,12 +41,20 @@ ActivationUnitWeights RandomUnit(Random& random, const Shape& shape, const std::
 // Queries, keys and outputs of one call, none of them aligned to more than a float.
 struct Call {
   Call(Random& random, size_t width, size_t candidates, size_t behaviours)
-      : width(width), stride(width + 3), query_memory(random.Normal(candidates * stride + 1, 1)),
-        key_memory(random.Normal(behaviours * width + 1, 1)), pooled(candidates * stride, 5),
+      : width(width),
+        stride(width + 3),
+        query_memory(random.Normal(candidates * stride + 1, 1)),
+        key_memory(random.Normal(behaviours * width + 1, 1)),
+        pooled(candidates * stride, 5),
         weights(candidates * behaviours, 9) {
-    args = {.queries = query_memory.data() + 1, .query_stride = stride, .candidates = candidates,
-            .keys = key_memory.data() + 1, .behaviours = behaviours, .pooled = pooled.data(),
-            .pooled_stride = stride, .weights = weights.data()};
+    args = {.queries = query_memory.data() + 1,
+            .query_stride = stride,
+            .candidates = candidates,
+            .keys = key_memory.data() + 1,
+            .behaviours = behaviours,
+            .pooled = pooled.data(),
+            .pooled_stride = stride,
+            .weights = weights.data()};
   }
   size_t width;
   size_t stride;
@@ -66,20 +74,48 @@ void Pool(const ActivationUnit& unit, const AttentionArgs& args) {
 // Everything is of size 1: inputs, and by the scaling of the weights the sums too. A chain of n multiply-adds then errs
 // by about sqrt(n) 2^-24, 7e-7 for the widest, and each of up to four layers passes on what it gets, the widest
 // activations (a Dice of slope 3) a few times larger: 1e-5 for a weight. A pooled number adds up its weights' errors.
-constexpr double kWeightTolerance = 1e-5;
+constexpr double kExactWeightTolerance = 1e-5;
+
+// bf16 against its own definition: where an output between two layers lies near the middle of two bf16 numbers, the
+// error of a float, or of the coarse sigmoid, makes it the other one, off by 2^-8. Some of 80 are.
+constexpr double kBf16WeightTolerance = 1e-2;
+
+struct Arithmetic {
+  InstructionSet isa;
+  Precision precision;
+};
+
+std::vector<Arithmetic> SupportedArithmetics() {
+  std::vector<Arithmetic> all;
+  for (const InstructionSet isa : SupportedInstructionSets()) {
+    for (const auto precision : {Precision::kFp32, Precision::kFp32Split, Precision::kBf16}) {
+      if (Supports(isa, precision)) all.push_back({isa, precision});
+    }
+  }
+  return all;
+}
 
 void ExpectReference(const ActivationUnitWeights& w, Call& call) {
-  std::vector<reference::Pooled<double>> expected;
-  for (size_t c = 0; c < call.args.candidates; ++c) expected.push_back(reference::Pool<double>(w, call.args, c));
-  for (const InstructionSet isa : SupportedInstructionSets()) {
-    SCOPED_TRACE(Name(isa));
-    const auto unit = ActivationUnit::Create(w, isa);
+  const auto expect = [&](auto score) {
+    std::vector<reference::Pooled<double>> pooled;
+    for (size_t c = 0; c < call.args.candidates; ++c) {
+      pooled.push_back(reference::Pool<double>(w, call.args, c, score));
+    }
+    return pooled;
+  };
+  const auto exact = expect(reference::Score<double>);
+  const auto bf16 = expect(reference::ScoreBf16<double>);
+  for (const auto& [isa, precision] : SupportedArithmetics()) {
+    SCOPED_TRACE(std::string(Name(isa)) + " " + std::string(Name(precision)));
+    const auto& expected = precision == Precision::kBf16 ? bf16 : exact;
+    const double tolerance = precision == Precision::kBf16 ? kBf16WeightTolerance : kExactWeightTolerance;
+    const auto unit = ActivationUnit::Create(w, isa, precision);
     Pool(*unit, call.args);
     for (size_t c = 0; c < call.args.candidates; ++c) {
       const auto& [pooled, weights] = expected[c];
       for (size_t j = 0; j < call.args.behaviours; ++j) {
         ASSERT_NEAR(call.weights[c * call.args.behaviours + j], weights[j],
-                    kWeightTolerance * std::max(1.0, std::abs(weights[j])))
+                    tolerance * std::max(1.0, std::abs(weights[j])))
             << "candidate " << c << " behaviour " << j;
       }
       for (size_t d = 0; d < w.width; ++d) {
@@ -87,7 +123,7 @@ void ExpectReference(const ActivationUnitWeights& w, Call& call) {
         for (size_t j = 0; j < call.args.behaviours; ++j) {
           size += std::max(1.0, std::abs(weights[j])) * std::abs(call.args.keys[j * w.width + d]);
         }
-        ASSERT_NEAR(call.pooled[c * call.stride + d], pooled[d], kWeightTolerance * size) << "candidate " << c;
+        ASSERT_NEAR(call.pooled[c * call.stride + d], pooled[d], tolerance * size) << "candidate " << c;
       }
       ASSERT_TRUE(call.pooled.IsUntouched(c * call.stride + w.width, (c + 1) * call.stride));
     }
@@ -161,17 +197,28 @@ TEST(ActivationUnitTest, UniformWeighsEveryBehaviourAlike) {
   }
 }
 
-class ActivationUnitOnTest : public testing::TestWithParam<InstructionSet> {
+class ActivationUnitOnTest : public testing::TestWithParam<Arithmetic> {
  protected:
-  void SetUp() override { std::cout << "instruction set " << Name(GetParam()) << "\n"; }
+  void SetUp() override {
+    std::cout << "instruction set " << Name(GetParam().isa) << ", " << Name(GetParam().precision) << "\n";
+  }
+  std::unique_ptr<const ActivationUnit> Create(const ActivationUnitWeights& w) const {
+    return ActivationUnit::Create(w, GetParam().isa, GetParam().precision);
+  }
 };
 
-INSTANTIATE_TEST_SUITE_P(AllInstructionSets, ActivationUnitOnTest, testing::ValuesIn(SupportedInstructionSets()),
-                         [](const auto& info) { return std::string(Name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(AllInstructionSets, ActivationUnitOnTest, testing::ValuesIn(SupportedArithmetics()),
+                         [](const auto& info) {
+                           std::string name(Name(info.param.isa));
+                           if (info.param.precision != Precision::kFp32)
+                             name += "_" + std::string(Name(info.param.precision));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 TEST_P(ActivationUnitOnTest, NoBehavioursPoolToZero) {
   Random random(41);
-  const auto unit = ActivationUnit::Create(RandomUnit(random, {36, {8}}, {ActivationKind::kTanh}), GetParam());
+  const auto unit = Create(RandomUnit(random, {36, {8}}, {ActivationKind::kTanh}));
   Call call(random, 36, 3, 0);
   call.args.keys = nullptr;
   call.args.weights = nullptr;
@@ -183,7 +230,7 @@ TEST_P(ActivationUnitOnTest, NoBehavioursPoolToZero) {
 
 TEST_P(ActivationUnitOnTest, NoCandidatesIsNoWork) {
   Random random(42);
-  const auto unit = ActivationUnit::Create(RandomUnit(random, {36, {8}}, {ActivationKind::kTanh}), GetParam());
+  const auto unit = Create(RandomUnit(random, {36, {8}}, {ActivationKind::kTanh}));
   Call call(random, 36, 0, 50);
   Pool(*unit, call.args);
   EXPECT_TRUE(call.pooled.GuardsIntact());
@@ -196,7 +243,7 @@ TEST_P(ActivationUnitOnTest, ACandidateIsTheSameBitForBitAloneInABatchAndInAnyPa
     for (const size_t behaviours : {1, 17, 50, 100}) {
       ActivationUnitWeights w = RandomUnit(random, {36, {40, 9}}, {ActivationKind::kDice, ActivationKind::kDiceRow});
       w.normalise = normalise;
-      const auto unit = ActivationUnit::Create(w, GetParam());
+      const auto unit = Create(w);
       const size_t candidates = 21;
       Call batch(random, 36, candidates, behaviours);
       Pool(*unit, batch.args);
@@ -215,8 +262,8 @@ TEST_P(ActivationUnitOnTest, ACandidateIsTheSameBitForBitAloneInABatchAndInAnyPa
           for (size_t c = 0; c < count; ++c) {
             ASSERT_EQ(std::memcmp(&pooled[c * 36], &batch.pooled[(first + c) * batch.stride], 36 * sizeof(float)), 0);
           }
-          ASSERT_EQ(std::memcmp(weights.data(), &batch.weights[first * behaviours],
-                                count * behaviours * sizeof(float)), 0);
+          ASSERT_EQ(std::memcmp(weights.data(), &batch.weights[first * behaviours], count * behaviours * sizeof(float)),
+                    0);
         }
       }
     }
@@ -225,7 +272,7 @@ TEST_P(ActivationUnitOnTest, ACandidateIsTheSameBitForBitAloneInABatchAndInAnyPa
 
 TEST_P(ActivationUnitOnTest, AskingForTheWeightsChangesNothing) {
   Random random(44);
-  const auto unit = ActivationUnit::Create(RandomUnit(random, {36, {40}}, {ActivationKind::kSlope}), GetParam());
+  const auto unit = Create(RandomUnit(random, {36, {40}}, {ActivationKind::kSlope}));
   Call call(random, 36, 4, 33);
   Pool(*unit, call.args);
   GuardedFloats pooled(4 * call.stride);
@@ -246,7 +293,7 @@ TEST_P(ActivationUnitOnTest, PaddingTakesNoPartInTheSoftmax) {
   std::fill(w.product_weight.begin(), w.product_weight.end(), 0.0f);
   w.out_bias = -40;  // a padded lane's score, were it zero, would take everything
   w.normalise = Normalise::kSoftmax;
-  const auto unit = ActivationUnit::Create(w, GetParam());
+  const auto unit = Create(w);
   for (size_t behaviours = 1; behaviours <= 70; ++behaviours) {
     Call call(random, 8, 1, behaviours);
     Pool(*unit, call.args);
@@ -264,7 +311,7 @@ TEST_P(ActivationUnitOnTest, ExtremeScoresGiveWeightsThatAreNumbers) {
         ActivationUnitWeights w = RandomUnit(random, {36, {36}}, {kind});
         w.normalise = normalise;
         for (float& v : w.out_weight) v *= size;
-        const auto unit = ActivationUnit::Create(w, GetParam());
+        const auto unit = Create(w);
         Call call(random, 36, 2, 37);
         Pool(*unit, call.args);
         for (size_t c = 0; c < 2; ++c) {
@@ -287,7 +334,7 @@ TEST_P(ActivationUnitOnTest, ExtremeScoresGiveWeightsThatAreNumbers) {
 TEST_P(ActivationUnitOnTest, DenormalAndHugeKeysStayFiniteWithDenormalsFlushedOrNot) {
   Random random(47);
   const ActivationUnitWeights w = RandomUnit(random, {36, {36, 8}}, {ActivationKind::kSigmoid});
-  const auto unit = ActivationUnit::Create(w, GetParam());
+  const auto unit = Create(w);
   for (const float size : {1e-44f, 1e-38f, 1e15f}) {
     Call call(random, 36, 2, 20);
     for (float& v : call.key_memory) v *= size;

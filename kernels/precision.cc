@@ -1,0 +1,54 @@
+#include "kernels/precision.h"
+
+namespace din {
+namespace {
+
+bool CpuHasBf16() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512bf16");
+  return has;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+std::string_view Name(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return "fp32";
+    case Precision::kFp32Split:
+      return "fp32-split";
+    case Precision::kBf16:
+      return "bf16";
+  }
+  return "unknown";
+}
+
+std::optional<Precision> ParsePrecision(std::string_view name) {
+  for (const auto precision : {Precision::kFp32, Precision::kFp32Split, Precision::kBf16}) {
+    if (name == Name(precision)) return precision;
+  }
+  return std::nullopt;
+}
+
+bool Supports(InstructionSet isa, Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return true;
+    case Precision::kFp32Split:
+      return false;
+    case Precision::kBf16:
+      return isa == InstructionSet::kAvx512 && BestInstructionSet() == InstructionSet::kAvx512 && CpuHasBf16();
+  }
+  return false;
+}
+
+Precision NearestSupported(InstructionSet isa, Precision asked) {
+  if (asked == Precision::kBf16 && Supports(isa, asked)) return asked;
+  if (asked != Precision::kFp32 && Supports(isa, Precision::kFp32Split)) return Precision::kFp32Split;
+  return Precision::kFp32;
+}
+
+}  // namespace din
