@@ -240,6 +240,7 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 struct DinModel::Impl {
   ResolvedSpec resolved;
   InstructionSet isa = InstructionSet::kBaseline;
+  Precision precision = Precision::kFp32;
   std::unique_ptr<const InputDecoder> decoder;
   std::vector<EmbeddingTable> tables;
   std::vector<bool> slot_is_vector;  // read by a query or a network, so it is materialised
@@ -274,7 +275,7 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
   }
   for (int g = 0; g < resolved.spec.attentions_size(); ++g) {
     DIN_ASSIGN_OR_RETURN(const ActivationUnitWeights unit, FoldActivationUnit(resolved, g, reader));
-    activation_units.push_back(ActivationUnit::Create(unit, isa));
+    activation_units.push_back(ActivationUnit::Create(unit, isa, precision));
     pair_work.push_back(PairWork(unit));
     DIN_ASSIGN_OR_RETURN(DenseChain post, CreateChain(FoldPost(resolved, g, reader), isa));
     posts.push_back(std::move(post));
@@ -697,10 +698,11 @@ DinModel::DinModel(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 DinModel::~DinModel() = default;
 
 absl::StatusOr<std::unique_ptr<const DinModel>> DinModel::Create(v1::ModelSpec spec, const TensorMap& tensors,
-                                                                 InstructionSet isa) {
+                                                                 InstructionSet isa, Precision precision) {
   auto impl = std::make_unique<Impl>();
   DIN_ASSIGN_OR_RETURN(impl->resolved, ResolveSpec(std::move(spec)));
   impl->isa = isa;
+  impl->precision = NearestSupported(isa, precision);
   DIN_RETURN_IF_ERROR(impl->Build(tensors));
   return std::unique_ptr<const DinModel>(new DinModel(std::move(impl)));
 }
@@ -709,6 +711,7 @@ const v1::ModelSpec& DinModel::spec() const { return impl_->resolved.spec; }
 const ResolvedSpec& DinModel::resolved() const { return impl_->resolved; }
 const InputDecoder& DinModel::decoder() const { return *impl_->decoder; }
 InstructionSet DinModel::instruction_set() const { return impl_->isa; }
+Precision DinModel::precision() const { return impl_->precision; }
 
 void DinModel::Score(const ScoringInput& input, Workspace& workspace, std::span<float> scores) const {
   assert(scores.size() == input.candidates);

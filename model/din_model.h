@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/instruction_set.h"
+#include "kernels/precision.h"
 #include "model/input.h"
 #include "model/resolved_spec.h"
 #include "model/tensor.h"
@@ -42,13 +43,15 @@ class DinModel {
   // Embedding tables, id maps and side tables stay where `tensors` has them: that memory must outlive the model. All
   // else is folded in fp64 and packed. INVALID_ARGUMENT names what is missing, misshapen, not finite or not used.
   static absl::StatusOr<std::unique_ptr<const DinModel>> Create(v1::ModelSpec spec, const TensorMap& tensors,
-                                                                InstructionSet isa);
+                                                                InstructionSet isa,
+                                                                Precision precision = Precision::kFp32);
   ~DinModel();
 
   const v1::ModelSpec& spec() const;
   const ResolvedSpec& resolved() const;
   const InputDecoder& decoder() const;
   InstructionSet instruction_set() const;
+  Precision precision() const;  // of the activation units; the nearest to Create's that the instruction set supports
 
   // scores[c] in [0, 1] for each candidate. `input` comes from decoder().Decode. Cannot fail; does not allocate once
   // the workspace has seen a request of this size.

@@ -49,6 +49,14 @@ class Resolver {
     return false;
   }
 
+  bool Bf16Tolerance() {
+    const double tolerance = spec().bf16_tolerance();
+    if (tolerance == 0 && spec().precision() == v1::PRECISION_BF16) {
+      return Fail("bf16_tolerance", "0 with PRECISION_BF16: say how far a golden score may be off, in (0, 0.1]");
+    }
+    return InRange("bf16_tolerance", tolerance, 0, 0.1);
+  }
+
   // --- Small checks ---------------------------------------------------------------------------------------------------
 
   bool Count(const std::string& path, size_t n, size_t limit = kMaxEntries) {
@@ -114,7 +122,11 @@ class Resolver {
   // --- Ids, tables, features ------------------------------------------------------------------------------------------
 
   bool Format() {
-    return spec().format() == 1 || Fail("format", spec().format(), " is not known to this server; accepted: 1");
+    return (spec().format() == 1 || Fail("format", spec().format(), " is not known to this server; accepted: 1")) &&
+           (v1::Precision_IsValid(spec().precision()) ||
+            Fail("precision", static_cast<int>(spec().precision()),
+                 " is not one of PRECISION_DEFAULT, PRECISION_FP32, PRECISION_FP32_SPLIT, PRECISION_BF16")) &&
+           Bf16Tolerance();
   }
 
   bool IdMaps() {

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +22,7 @@ constexpr InputLimits kGoldenLimits = {.candidates = 1u << 20, .behaviours = 1u 
 
 // The largest |score - expected| over the golden cases; the first one beyond its tolerance is the error.
 absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::GoldenCase>& cases, LoadControl* control) {
+  const bool bf16 = model.precision() == Precision::kBf16;
   ScoringInput input;
   Workspace workspace;
   std::vector<float> scores;
@@ -33,15 +37,16 @@ absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::Golde
       return absl::InvalidArgumentError(absl::StrCat("golden case \"", golden.id(), "\": ", input.candidates,
                                                      " candidates, ", golden.scores_size(), " scores"));
     }
+    const double tolerance = bf16 ? model.spec().bf16_tolerance() : golden.tolerance();
     scores.assign(input.candidates, std::numeric_limits<float>::quiet_NaN());
     model.Score(input, workspace, scores);
     for (size_t c = 0; c < scores.size(); ++c) {
       const double error = std::abs(static_cast<double>(scores[c]) - golden.scores(static_cast<int>(c)));
-      if (!(error <= golden.tolerance())) {  // not <=, so that a NaN is an error, too
+      if (!(error <= tolerance)) {  // not <=, so that a NaN is an error, too
         return absl::FailedPreconditionError(
             absl::StrCat("golden case \"", golden.id(), "\", candidate ", c, ": score ", scores[c], ", expected ",
-                         golden.scores(static_cast<int>(c)), ", |difference| ", error, " > tolerance ",
-                         golden.tolerance(), " (", std::string(Name(model.instruction_set())), ")"));
+                         golden.scores(static_cast<int>(c)), ", |difference| ", error, " > tolerance ", tolerance, " (",
+                         std::string(Name(model.instruction_set())), ", ", std::string(Name(model.precision())), ")"));
       }
       largest = std::max(largest, error);
     }
@@ -51,6 +56,54 @@ absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::Golde
 
 absl::Status InDirectory(const absl::Status& status, const std::string& directory) {
   return absl::Status(status.code(), absl::StrCat(directory, ": ", status.message()));
+}
+
+std::optional<Precision> PrecisionOf(const v1::ModelSpec& spec) {
+  switch (spec.precision()) {
+    case v1::PRECISION_FP32:
+      return Precision::kFp32;
+    case v1::PRECISION_FP32_SPLIT:
+      return Precision::kFp32Split;
+    case v1::PRECISION_BF16:
+      return Precision::kBf16;
+    default:
+      return std::nullopt;
+  }
+}
+
+// Builds the model in the precision asked for, or in the first more exact one that this CPU has and that reproduces the
+// golden scores; notes why.
+absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
+  const Snapshot& snapshot = *loaded.snapshot;
+  LoadControl* const control = options.read.control;
+  loaded.precision_asked = options.precision ? options.precision : PrecisionOf(snapshot.spec());
+  const auto note = [&](const std::string& why) {
+    if (!loaded.precision_asked) return;  // nobody asked for what is not here
+    absl::StrAppend(&loaded.precision_note, loaded.precision_note.empty() ? "" : "; ", why);
+  };
+  Precision precision = loaded.precision_asked.value_or(Precision::kFp32Split);
+  if (precision == Precision::kBf16 && (snapshot.spec().bf16_tolerance() == 0 || snapshot.golden().empty())) {
+    note(snapshot.golden().empty() ? "bf16: there are no golden cases to hold it to"
+                                   : "bf16: the model states no bf16_tolerance");
+    precision = Precision::kFp32Split;
+  }
+  for (;;) {
+    const Precision supported = NearestSupported(options.instruction_set, precision);
+    if (supported != precision)
+      note(absl::StrCat(std::string(Name(precision)), ": this CPU has no instructions for it"));
+    precision = supported;
+    DIN_ASSIGN_OR_RETURN(loaded.model,
+                         DinModel::Create(snapshot.spec(), snapshot.tensors(), options.instruction_set, precision));
+    if (control != nullptr) control->BeginVerifying();
+    const absl::StatusOr<double> error = Verify(*loaded.model, snapshot.golden(), control);
+    if (error.ok()) {
+      loaded.largest_golden_error = *error;
+      return absl::OkStatus();
+    }
+    if (precision == Precision::kFp32 || !absl::IsFailedPrecondition(error.status())) return error.status();
+    note(std::string(error.status().message()));
+    precision = precision == Precision::kBf16 ? Precision::kFp32Split : Precision::kFp32;
+  }
 }
 
 }  // namespace
@@ -66,14 +119,7 @@ absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const st
         absl::FailedPreconditionError("unverified: published without golden cases, and allow-unverified is off"),
         directory);
   }
-  auto model = DinModel::Create(loaded->snapshot->spec(), loaded->snapshot->tensors(), options.instruction_set);
-  if (!model.ok()) return InDirectory(model.status(), directory);
-  loaded->model = *std::move(model);
-  LoadControl* const control = options.read.control;
-  if (control != nullptr) control->BeginVerifying();
-  const absl::StatusOr<double> error = Verify(*loaded->model, loaded->snapshot->golden(), control);
-  if (!error.ok()) return InDirectory(error.status(), directory);
-  loaded->largest_golden_error = *error;
+  if (absl::Status status = BuildAndVerify(options, *loaded); !status.ok()) return InDirectory(status, directory);
   return ModelHandle(std::move(loaded));
 }
 

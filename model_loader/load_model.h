@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,8 @@ struct LoadedModel {
   std::unique_ptr<const Snapshot> snapshot;  // owns the memory that `model` reads
   std::unique_ptr<const DinModel> model;
   double largest_golden_error = 0;
+  std::optional<Precision> precision_asked;  // by the options or the spec; none: the fastest exact one
+  std::string precision_note;                // why model->precision() is not what was asked for; empty: it is
 };
 
 // Pins one version: while it is held, that version stays whole.
@@ -26,10 +29,12 @@ using ModelHandle = std::shared_ptr<const LoadedModel>;
 struct LoadOptions {
   ReadOptions read;
   InstructionSet instruction_set = BestInstructionSet();
+  std::optional<Precision> precision;  // instead of what the spec asks for; bf16 only where the spec has a tolerance
   bool allow_unverified = false;  // versions without golden cases, too; else FAILED_PRECONDITION
 };
 
-// Opens <root>/<name>/<version>, builds the model and holds it to its golden cases. Errors as Snapshot::Open, and
+// Opens <root>/<name>/<version>, builds the model and holds it to its golden cases, in the precision asked for or, where
+// that does not reproduce them, in the next more exact one: bf16, fp32-split, fp32. Errors as Snapshot::Open, and
 // FAILED_PRECONDITION when a golden score is not reproduced: the case, the candidate, got, expected, tolerance.
 absl::StatusOr<ModelHandle> LoadModel(const std::string& root, const std::string& name, int64_t version,
                                       const LoadOptions& options);

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/instruction_set.h"
+#include "kernels/precision.h"
 #include "server/log.h"
 #include "server/request_limits.h"
 
@@ -42,6 +43,7 @@ struct Config {
   uint64_t keep = 1;
   std::string state_dir;  // empty: none
   std::optional<InstructionSet> instruction_set;  // none: the best that the CPU has
+  std::optional<Precision> precision;             // none: what each model's spec says
   ReadyWhen ready_when = ReadyWhen::kAll;
   std::chrono::milliseconds drain_delay{2000};
   std::chrono::milliseconds drain_timeout{10'000};

@@ -15,6 +15,9 @@ void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse&
   response.set_digest(model.snapshot->digest());
   *response.mutable_spec() = model.model->spec();
   response.set_instruction_set(std::string(Name(model.model->instruction_set())));
+  response.set_precision(std::string(Name(model.model->precision())));
+  response.set_precision_asked(model.precision_asked ? std::string(Name(*model.precision_asked)) : "default");
+  response.set_precision_note(model.precision_note);
   response.set_largest_golden_error(model.largest_golden_error);
   response.set_golden_cases(static_cast<uint32_t>(model.snapshot->golden().size()));
   response.set_memory_bytes(model.snapshot->memory_bytes());

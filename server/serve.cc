@@ -154,6 +154,7 @@ class Process {
   SnapshotWatcher::Options WatcherOptions() {
     LoadOptions load;
     load.instruction_set = config_.instruction_set.value_or(BestInstructionSet());
+    load.precision = config_.precision;
     load.allow_unverified = config_.allow_unverified;
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
@@ -259,7 +260,15 @@ class Process {
                              {"digest", live->snapshot->digest()},
                              {"bytes", live->snapshot->memory_bytes()},
                              {"golden_cases", live->snapshot->golden().size()},
-                             {"largest_golden_error", live->largest_golden_error}});
+                             {"largest_golden_error", live->largest_golden_error},
+                             {"precision", Name(live->model->precision())}});
+    if (!live->precision_note.empty()) {
+      log_.Warning("precision not as asked", {{"model", event.model},
+                                              {"version", event.version},
+                                              {"asked", Name(*live->precision_asked)},
+                                              {"precision", Name(live->model->precision())},
+                                              {"reason", live->precision_note}});
+    }
     if (live->snapshot->unverified()) {
       log_.Warning("model has no golden cases", {{"model", event.model}, {"version", event.version}});
     }

@@ -178,7 +178,15 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"allow-unverified", "yes|no", "serve versions that have no golden scores to reproduce",
          Choice<bool>(&Config::allow_unverified, {{"no", false}, {"yes", true}})},
         {"instruction-set", "NAME", "vector instructions of the kernels: best, baseline, avx2, avx512",
-         InstructionSetValue()}}},
+         InstructionSetValue()},
+        {"precision", "NAME",
+         "of the pair work: model (what its spec says, else the fastest exact one), fp32, fp32-split, bf16 (where the "
+         "spec "
+         "has a tolerance)",
+         Choice<std::optional<Precision>>(&Config::precision, {{"model", std::nullopt},
+                                                               {"fp32", Precision::kFp32},
+                                                               {"fp32-split", Precision::kFp32Split},
+                                                               {"bf16", Precision::kBf16}})}}},
       {"Network",
        {{"listen", "ADDRESS", "host:port, [ipv6]:port or unix:path; port 0 is any free one; repeat, or use commas",
          Addresses(), true},

@@ -26,6 +26,10 @@ void PrintMetadata(const v1::GetModelMetadataResponse& model) {
   }
   std::printf("golden       %u cases, largest error %.3g on %s\n", model.golden_cases(), model.largest_golden_error(),
               Printable(model.instruction_set()).c_str());
+  std::printf(
+      "precision    %s, asked for: %s%s\n", Printable(model.precision()).c_str(),
+      Printable(model.precision_asked()).c_str(),
+      model.precision_note().empty() ? "" : absl::StrCat(" (", Printable(model.precision_note(), 300), ")").c_str());
   std::printf("memory       %s\n\n", HumanBytes(model.memory_bytes()).c_str());
   Table table({{"feature"}, {"in"}, {"kind"}, {"ids"}, {"width", Align::kRight}, {"rows", Align::kRight}, {""}});
   for (const FeatureInfo& f : model.features()) {
@@ -166,8 +170,8 @@ void PrintStatusJson(const std::string& server, const std::vector<ModelStatusRow
     model.clear_features();
     model.clear_models();
     model.clear_statuses();
-    std::printf("%s\n  {\"health\": \"%s\", \"status\": %s, \"metadata\": %s}", i == 0 ? "" : ",",
-                row.health.c_str(), FormatJson(row.status).c_str(), FormatJson(model).c_str());
+    std::printf("%s\n  {\"health\": \"%s\", \"status\": %s, \"metadata\": %s}", i == 0 ? "" : ",", row.health.c_str(),
+                FormatJson(row.status).c_str(), FormatJson(model).c_str());
   }
   std::puts("\n]}");
 }
@@ -185,8 +189,8 @@ absl::StatusOr<int> Status(const Arguments& arguments) {
     v1::GetModelMetadataRequest request;
     request.set_model(name);
     const absl::StatusOr<std::string> health = client->Health(name);
-    rows.push_back(
-        {name, health.ok() ? *health : std::string(health.status().message()), status, client->GetModelMetadata(request)});
+    rows.push_back({name, health.ok() ? *health : std::string(health.status().message()), status,
+                    client->GetModelMetadata(request)});
     all_serve = all_serve && rows.back().health == "SERVING";
   }
   if (arguments.Has("json"))

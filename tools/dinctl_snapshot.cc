@@ -48,12 +48,18 @@ int VerifyOn(InstructionSet isa, const std::string& directory, bool json) {
   const absl::StatusOr<ModelHandle> model = LoadModelFrom(directory, "model", 1, options);
   if (!model.ok()) return Fail(name, model.status());
   const Snapshot& snapshot = *(*model)->snapshot;
+  const std::string precision(Name((*model)->model->precision()));
   if (json) {
-    std::printf("{\"instruction_set\": \"%s\", \"digest\": \"%s\", \"golden_cases\": %zu, \"largest_error\": %.9g}\n",
-                name.c_str(), snapshot.digest().c_str(), snapshot.golden().size(), (*model)->largest_golden_error);
+    std::printf(
+        "{\"instruction_set\": \"%s\", \"precision\": \"%s\", \"digest\": \"%s\", \"golden_cases\": %zu, "
+        "\"largest_error\": %.9g}\n",
+        name.c_str(), precision.c_str(), snapshot.digest().c_str(), snapshot.golden().size(),
+        (*model)->largest_golden_error);
   } else {
-    std::printf("%-10s %zu golden cases, largest error %.3g\n", name.c_str(), snapshot.golden().size(),
-                (*model)->largest_golden_error);
+    const std::string& note = (*model)->precision_note;
+    std::printf("%-10s %zu golden cases, largest error %.3g in %s%s\n", name.c_str(), snapshot.golden().size(),
+                (*model)->largest_golden_error, precision.c_str(),
+                note.empty() ? "" : absl::StrCat(" (", Printable(note, 300), ")").c_str());
   }
   return kExitOk;
 }

@@ -171,6 +171,16 @@ TEST(ResolveSpecTest, ResolvesNamesAndWidths) {
   EXPECT_EQ(resolved->features[3].side_key, 2);
 }
 
+TEST(ResolveSpecTest, Bf16NeedsATolerance) {
+  v1::ModelSpec spec = Spec();
+  spec.set_precision(v1::PRECISION_BF16);
+  EXPECT_THAT(std::string(ResolveSpec(spec).status().message()), testing::HasSubstr("bf16_tolerance: 0 with PRECISION_BF16"));
+  spec.set_bf16_tolerance(0.5);
+  EXPECT_THAT(std::string(ResolveSpec(spec).status().message()), testing::HasSubstr("bf16_tolerance: 0.5 is not in [0, 0.1]"));
+  spec.set_bf16_tolerance(2e-4);
+  EXPECT_TRUE(ResolveSpec(spec).ok());
+}
+
 // What is left of the model is its wide part: LR.
 v1::Tower& WithoutInput(v1::ModelSpec& s) {
   v1::Tower& tower = *s.mutable_tower();

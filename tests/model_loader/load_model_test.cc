@@ -99,6 +99,81 @@ TEST_F(LoadModelTest, SpecOutsideTheFamilyIsRefused) {
   ExpectRefused(absl::StatusCode::kInvalidArgument, "BATCH is refused");
 }
 
+// --- Precision -------------------------------------------------------------------------------------------------------
+
+TEST_F(LoadModelTest, PrecisionByDefaultIsAnExactOneAndNothingIsSaid) {
+  const auto loaded = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->model->precision(), NearestSupported(BestInstructionSet(), Precision::kFp32Split));
+  EXPECT_FALSE((*loaded)->precision_asked.has_value());
+  EXPECT_EQ((*loaded)->precision_note, "");
+}
+
+TEST_F(LoadModelTest, Bf16IsUsedWhereTheCpuHasItAndHeldToTheToleranceOfTheSpec) {
+  Publish([](SnapshotContents& c) {
+    c.spec.set_precision(v1::PRECISION_BF16);
+    c.spec.set_bf16_tolerance(0.01);
+  });
+  for (const InstructionSet isa : SupportedInstructionSets()) {
+    LoadOptions options;
+    options.instruction_set = isa;
+    const auto loaded = LoadModel(root_.path(), "ads", 1, options);
+    ASSERT_TRUE(loaded.ok()) << Name(isa) << ": " << loaded.status();
+    EXPECT_EQ((*loaded)->precision_asked, Precision::kBf16);
+    EXPECT_EQ((*loaded)->model->precision(), NearestSupported(isa, Precision::kBf16));
+    if (Supports(isa, Precision::kBf16)) {
+      EXPECT_EQ((*loaded)->precision_note, "");
+      EXPECT_LE((*loaded)->largest_golden_error, 0.01);
+      EXPECT_GT((*loaded)->largest_golden_error, 1e-6) << "that is no bf16";
+    } else {
+      EXPECT_THAT((*loaded)->precision_note, testing::HasSubstr("bf16: this CPU has no instructions for it"));
+    }
+  }
+}
+
+TEST_F(LoadModelTest, Bf16ThatMissesTheGoldenScoresFallsBackToAnExactPrecisionAndSaysWhy) {
+  if (!Supports(BestInstructionSet(), Precision::kBf16)) GTEST_SKIP() << "this CPU has no bf16";
+  Publish([](SnapshotContents& c) {
+    c.spec.set_precision(v1::PRECISION_BF16);
+    c.spec.set_bf16_tolerance(1e-9);
+  });
+  const auto loaded = Load();
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->model->precision(), NearestSupported(BestInstructionSet(), Precision::kFp32Split));
+  EXPECT_THAT((*loaded)->precision_note, testing::HasSubstr("tolerance 1e-09 (avx512, bf16)"));
+  EXPECT_LE((*loaded)->largest_golden_error, 1e-5);
+}
+
+TEST_F(LoadModelTest, WrongGoldenScoreIsRefusedInEveryPrecision) {
+  Publish([](SnapshotContents& c) {
+    c.spec.set_precision(v1::PRECISION_BF16);
+    c.spec.set_bf16_tolerance(0.01);
+    c.golden[1].set_scores(2, c.golden[1].scores(2) + 0.1f);
+  });
+  ExpectRefused(absl::StatusCode::kFailedPrecondition, "fp32)");
+}
+
+TEST_F(LoadModelTest, Bf16AskedForByTheServerNeedsATolerance) {
+  LoadOptions options;
+  options.precision = Precision::kBf16;
+  const auto loaded = LoadModelFrom(GoldenDirectory(), "ads", 1, options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_NE((*loaded)->model->precision(), Precision::kBf16);
+  EXPECT_THAT((*loaded)->precision_note, testing::HasSubstr("the model states no bf16_tolerance"));
+}
+
+TEST_F(LoadModelTest, Fp32AskedForByTheServerOverrulesTheSpec) {
+  Publish([](SnapshotContents& c) {
+    c.spec.set_precision(v1::PRECISION_BF16);
+    c.spec.set_bf16_tolerance(0.01);
+  });
+  LoadOptions options;
+  options.precision = Precision::kFp32;
+  const auto loaded = LoadModel(root_.path(), "ads", 1, options);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->model->precision(), Precision::kFp32);
+}
+
 TEST_F(LoadModelTest, MissingVersionIsNotFound) {
   EXPECT_EQ(LoadModel(root_.path(), "ads", 7, {}).status().code(), absl::StatusCode::kNotFound);
 }
