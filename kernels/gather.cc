@@ -122,7 +122,14 @@ HWY_INLINE void CombineRow(D d, Format format, const typename Format::Element* H
 
 template <class Format>
 const typename Format::Element* RowAt(const EmbeddingTable& table, uint32_t row) {
-  return static_cast<const typename Format::Element*>(table.data) + row * table.dim;
+  using Element = typename Format::Element;
+  if (HWY_UNLIKELY(table.overlay != nullptr)) {
+    const size_t there = row + table.overlay_offset;
+    if (HWY_UNLIKELY(table.overlay->Has(there))) {
+      return static_cast<const Element*>(table.overlay->rows) + table.overlay->PlaceOf(there) * table.dim;
+    }
+  }
+  return static_cast<const Element*>(table.data) + row * table.dim;
 }
 
 template <class Format>

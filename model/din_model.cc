@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -32,7 +33,9 @@ class Floats {
     if (n > capacity_) {
       const size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
       data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-      if (data_ == nullptr) std::abort();  // a request of this size passed the limits: the machine is out of memory
+      capacity_ = 0;
+      // For a golden case the load ends here; for a request, which passed the limits, the process: no memory is left.
+      if (data_ == nullptr) throw std::bad_alloc();
       std::memset(data_.get(), 0, bytes);
       capacity_ = bytes / sizeof(float);
     }
@@ -87,9 +90,9 @@ absl::Status CheckScales(const std::string& name, const Tensor& scales) {
 }
 
 absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& tensors) {
-  const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
+  const std::string name = TensorName(table);
   DIN_ASSIGN_OR_RETURN(const Tensor* tensor,
-                       tensors.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8}));
+                       tensors.Table(name, {DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8}));
   if (tensor->shape.size() != 2 || tensor->shape[1] != table.dim() ||
       tensor->shape[0] - table.row_offset() < table.rows()) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": ", Describe(*tensor), ", table \"", table.name(),
@@ -111,6 +114,8 @@ absl::StatusOr<EmbeddingTable> OpenTable(const v1::Table& table, TensorReader& t
     DIN_RETURN_IF_ERROR(CheckScales(name + ".scale", *scales));
     out.scales = reinterpret_cast<const float*>(scales->data) + first;
   }
+  out.overlay = tensor->overlay;
+  out.overlay_offset = first;
   return out;
 }
 

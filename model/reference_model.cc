@@ -121,7 +121,7 @@ class ParameterReader {
   }
 
   Table ReadTable(const v1::Table& table) {
-    const std::string name = table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
+    const std::string name = TensorName(table);
     const absl::StatusOr<const Tensor*> tensor =
         reader_.Raw(name, {DataType::kF32, DataType::kF16, DataType::kBF16, DataType::kI8});
     if (!tensor.ok()) {

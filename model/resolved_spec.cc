@@ -845,4 +845,8 @@ int64_t RowsOf(const v1::IdMap& map) {
 
 absl::StatusOr<ResolvedSpec> ResolveSpec(v1::ModelSpec spec) { return Resolver(std::move(spec)).Run(); }
 
+std::string TensorName(const v1::Table& table) {
+  return table.tensor().empty() ? absl::StrCat("table.", table.name()) : table.tensor();
+}
+
 }  // namespace din

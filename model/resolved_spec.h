@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -106,5 +107,8 @@ int64_t RowsOf(const v1::IdMap& map);
 // INVALID_ARGUMENT names the field as a path ("attentions[0].layers[1].activation.dice.statistics"), the value and what
 // is accepted.
 absl::StatusOr<ResolvedSpec> ResolveSpec(v1::ModelSpec spec);
+
+// The tensor that holds this table.
+std::string TensorName(const v1::Table& table);
 
 }  // namespace din

@@ -11,6 +11,8 @@
 
 namespace din {
 
+struct RowOverlay;  // kernels/gather.h
+
 enum class DataType { kF32, kF16, kBF16, kI64, kI32, kU8, kI8 };
 
 // "F32", …: the spelling of safetensors.
@@ -23,6 +25,8 @@ struct Tensor {
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
   size_t bytes = 0;
+  // Rows that count instead of those in `data`; null: none. Only embedding tables have one, which Gather reads.
+  const RowOverlay* overlay = nullptr;
 
   int64_t elements() const {
     int64_t n = 1;

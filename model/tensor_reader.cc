@@ -82,6 +82,12 @@ std::string IndexOf(size_t element, const std::vector<int64_t>& shape) {
 }  // namespace
 
 absl::StatusOr<const Tensor*> TensorReader::Raw(std::string_view name, std::initializer_list<DataType> types) {
+  absl::StatusOr<const Tensor*> tensor = Table(name, types);
+  if (tensor.ok() && (*tensor)->overlay != nullptr) return Error(name, "some of its rows lie elsewhere");
+  return tensor;
+}
+
+absl::StatusOr<const Tensor*> TensorReader::Table(std::string_view name, std::initializer_list<DataType> types) {
   const auto it = tensors_.find(absl::string_view(name.data(), name.size()));
   if (it == tensors_.end()) return Error(name, "missing");
   const Tensor& tensor = it->second;

@@ -67,6 +67,8 @@ class TensorReader {
   absl::StatusOr<IntegerList> IntegersInPlace(std::string_view name, int64_t count);
   // The tensor itself, of one of these types; the caller checks the shape.
   absl::StatusOr<const Tensor*> Raw(std::string_view name, std::initializer_list<DataType> types);
+  // The same for an embedding table, of which an overlay may replace rows. All others are without.
+  absl::StatusOr<const Tensor*> Table(std::string_view name, std::initializer_list<DataType> types);
   // `<name>.bytes` U8 cut at `<name>.offsets` [count + 1]; count -1: any. The views live as long as the tensors.
   absl::StatusOr<std::vector<std::string_view>> Strings(const std::string& name, int64_t count);
   absl::StatusOr<StringList> StringsInPlace(const std::string& name, int64_t count);

@@ -343,7 +343,7 @@ absl::Status Lifecycle::Rollback(const std::string& model, int64_t version) {
   }
   for (auto found = m.found.rbegin(); version == 0 && found != m.found.rend(); ++found) {
     const auto refusal = m.refusals.find(found->first);
-    const bool refused = refusal != m.refusals.end() && refusal->second.stamp == found->second.stamp;
+    const bool refused = refusal != m.refusals.end() && refusal->second.stamp == StampOf(m, found->second);
     if (found->first < live && !refused && !Quarantined(m, found->second.digest)) version = found->first;
   }
   if (version == 0) {
@@ -440,9 +440,14 @@ absl::Status Lifecycle::Load(const std::string& model) {
 // --- Loads
 // -------------------------------------------------------------------------------------------------------------
 
+std::string Lifecycle::StampOf(const Model& model, const FoundVersion& found) {
+  if (found.base.empty() || model.live == 0) return found.stamp;
+  return absl::StrCat(found.stamp, "over ", model.memory.at(model.live).digest);
+}
+
 bool Lifecycle::MayTry(const Model& model, const FoundVersion& found, Time now) const {
   const auto refusal = model.refusals.find(found.version);
-  return refusal == model.refusals.end() || refusal->second.stamp != found.stamp || now >= refusal->second.retry_at;
+  return refusal == model.refusals.end() || refusal->second.stamp != StampOf(model, found) || now >= refusal->second.retry_at;
 }
 
 bool Lifecycle::Retiring() const {
@@ -476,7 +481,7 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
     }
   }
   if (droppable < shortage) {
-    Refuse(name, model, found.version, found.stamp,
+    Refuse(name, model, found.version, StampOf(model, found),
            absl::ResourceExhaustedError(absl::StrCat("need ", found.bytes, " bytes of memory, have ", have, " (limit ",
                                                      memory.limit, ", used ", memory.used, ")")),
            now);
@@ -507,7 +512,15 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
       const FoundVersion& found = model.found.at(version);
       if (!MayTry(model, found, now)) continue;
       if (!found.status.ok()) {
-        Refuse(*name, model, version, found.stamp, found.status, now);
+        Refuse(*name, model, version, StampOf(model, found), found.status, now);
+        continue;
+      }
+      // Where nothing is live the load finds the whole chain. Else what comes between may be among the next ones, and
+      // when it is live, this one has its chance.
+      const std::string& live = model.live == 0 ? found.base : model.memory.at(model.live).digest;
+      if (!found.base.empty() && found.base != live) {
+        Refuse(*name, model, version, StampOf(model, found),
+               absl::FailedPreconditionError(absl::StrCat("a delta on ", found.base, ", but ", live, " is live")), now);
         continue;
       }
       if (!FindRoom(*name, model, found, memory, now)) {
@@ -524,7 +537,7 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
 void Lifecycle::Begin(const std::string& name, Model& model, const FoundVersion& found) {
   loading_model_ = name;
   loading_version_ = found.version;
-  loading_stamp_ = found.stamp;
+  loading_stamp_ = StampOf(model, found);
   loading_cancelled_ = false;
   model.turn = ++turns_;
   model.memory[found.version] = {.state = VersionState::kLoading, .digest = found.digest, .bytes = found.bytes};

@@ -28,6 +28,7 @@ struct FoundVersion {
   int64_t version = 0;
   std::string stamp;    // changes whenever its files do
   std::string digest;   // of the manifest; "" where that cannot be read, and loading will say why
+  std::string base;     // of a delta: the digest of the version that it changes; else ""
   uint64_t bytes = 0;   // of memory that it will take
   absl::Status status;  // why it cannot even be looked at; such a version is refused without a load
 };
@@ -198,6 +199,8 @@ class Lifecycle {
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;
   bool MayTry(const Model& model, const FoundVersion& found, Time now) const;
+  // What a refusal of `found` holds for: its files, and, if it is a delta, the version that is live.
+  static std::string StampOf(const Model& model, const FoundVersion& found);
 
   void Begin(const std::string& name, Model& model, const FoundVersion& found);
   void Refuse(const std::string& name, Model& model, int64_t version, const std::string& stamp, const absl::Status& why,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -106,14 +107,14 @@ absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
   }
 }
 
-}  // namespace
-
-absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const std::string& name, int64_t version,
-                                          const LoadOptions& options) {
+absl::StatusOr<ModelHandle> Load(const std::string& directory, const std::string& name, int64_t version,
+                                 const LoadOptions& options) {
   auto loaded = std::make_shared<LoadedModel>();
   loaded->name = name;
   loaded->version = version;
-  DIN_ASSIGN_OR_RETURN(loaded->snapshot, Snapshot::Open(directory, options.read));
+  // Nothing underneath: a server that has just started, or a tool.
+  DIN_ASSIGN_OR_RETURN(loaded->snapshot, options.read.base == nullptr ? OpenWithBases(directory, options.read)
+                                                                      : Snapshot::Open(directory, options.read));
   if (loaded->snapshot->unverified() && !options.allow_unverified) {
     return InDirectory(
         absl::FailedPreconditionError("unverified: published without golden cases, and allow-unverified is off"),
@@ -121,6 +122,17 @@ absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const st
   }
   if (absl::Status status = BuildAndVerify(options, *loaded); !status.ok()) return InDirectory(status, directory);
   return ModelHandle(std::move(loaded));
+}
+
+}  // namespace
+
+absl::StatusOr<ModelHandle> LoadModelFrom(const std::string& directory, const std::string& name, int64_t version,
+                                          const LoadOptions& options) {
+  try {
+    return Load(directory, name, version, options);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat(directory, ": out of memory"));
+  }
 }
 
 absl::StatusOr<ModelHandle> LoadModel(const std::string& root, const std::string& name, int64_t version,

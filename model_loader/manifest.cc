@@ -49,8 +49,10 @@ std::optional<std::string> RootOf(const std::vector<std::string>& chunks) {
 }
 
 std::string FormatBody(const Manifest& manifest) {
-  std::string text = absl::StrCat("{\"format\":", manifest.format,
-                                  ",\"unverified\":", manifest.unverified ? "true" : "false", ",\"files\":[");
+  std::string text = manifest.base.empty()
+                         ? absl::StrCat("{\"format\":", kFullFormat)
+                         : absl::StrCat("{\"format\":", kDeltaFormat, ",\"base\":\"", manifest.base, "\"");
+  absl::StrAppend(&text, ",\"unverified\":", manifest.unverified ? "true" : "false", ",\"files\":[");
   for (size_t i = 0; i < manifest.files.size(); ++i) {
     const ManifestFile& file = manifest.files[i];
     absl::StrAppend(&text, i == 0 ? "" : ",", "{\"name\":\"", file.name, "\",\"size\":", file.size, ",\"chunks\":[");
@@ -90,6 +92,9 @@ absl::Status CheckFile(const ManifestFile& file) {
 }
 
 absl::Status CheckFiles(const Manifest& manifest) {
+  if (manifest.format == kDeltaFormat && !ParseHex(manifest.base)) {
+    return Invalid("base ", Quote(manifest.base), ": not 64 lower-case hexadecimal characters");
+  }
   if (manifest.files.size() > kMaxFiles) return Invalid("files: ", manifest.files.size(), " > limit ", kMaxFiles);
   bool spec = false, golden = false, tensors = false;
   for (size_t i = 0; i < manifest.files.size(); ++i) {
@@ -121,6 +126,8 @@ Manifest FromJson(const nlohmann::json& json) {
   Manifest manifest;
   const auto unverified = json.find("unverified");
   manifest.unverified = unverified != json.end() && unverified->is_boolean() && unverified->get<bool>();
+  manifest.base = string(json, "base");
+  manifest.format = manifest.base.empty() ? kFullFormat : kDeltaFormat;
   manifest.digest = string(json, "digest");
   for (const nlohmann::json& entry : array(json, "files")) {
     ManifestFile& file = manifest.files.emplace_back();
@@ -144,9 +151,9 @@ absl::Status CheckFormat(std::string_view bytes) {
       std::from_chars(number, bytes.data() + bytes.size(), format).ec != std::errc() || format == 0) {
     return Invalid("does not begin with ", std::string(kFormatKey), " and a positive number");
   }
-  if (format == kManifestFormat) return absl::OkStatus();
+  if (format <= kDeltaFormat) return absl::OkStatus();
   return absl::UnimplementedError(
-      absl::StrCat(kManifestName, ": format ", format, " > ", kManifestFormat, ", the newest that this program reads"));
+      absl::StrCat(kManifestName, ": format ", format, " > ", kDeltaFormat, ", the newest that this program reads"));
 }
 
 }  // namespace
@@ -182,6 +189,12 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view bytes) {
   }
   DIN_RETURN_IF_ERROR(CheckFiles(manifest));
   return manifest;
+}
+
+std::string ClaimedBase(std::string_view first_bytes) {
+  const std::string begin = absl::StrCat(std::string(kFormatKey), kDeltaFormat, ",\"base\":\"");
+  const std::string_view base = first_bytes.starts_with(begin) ? first_bytes.substr(begin.size(), kHexBytes) : "";
+  return ParseHex(base) ? std::string(base) : std::string();
 }
 
 std::string FormatManifest(const Manifest& manifest) {

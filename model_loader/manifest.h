@@ -13,7 +13,9 @@
 
 namespace din {
 
-inline constexpr uint32_t kManifestFormat = 1;
+// Format 2 has a base: it is a delta.
+inline constexpr uint32_t kFullFormat = 1;
+inline constexpr uint32_t kDeltaFormat = 2;
 // Large enough that digests are few, small enough that threads share one file evenly.
 inline constexpr uint64_t kChunkBytes = uint64_t{8} << 20;
 
@@ -28,6 +30,9 @@ bool IsTensorFile(std::string_view name);
 // DATA_LOSS: the bytes are not those that were digested. UNIMPLEMENTED: a newer format. INVALID_ARGUMENT: not the one
 // canonical form, or files that do not make a snapshot. Messages begin with "manifest.json".
 absl::StatusOr<Manifest> ParseManifest(std::string_view bytes);
+
+// The base that a manifest's first bytes name: nothing is checked. Empty: a full snapshot, or no manifest.
+std::string ClaimedBase(std::string_view first_bytes);
 
 // The one form; `digest` is computed, not read.
 std::string FormatManifest(const Manifest& manifest);

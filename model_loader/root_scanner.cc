@@ -66,7 +66,7 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
       versions.push_back({.version = *version, .stamp = look.status().ToString(), .status = look.status()});
     } else if (look->complete) {
       const Peeked& seen = peeked[*version] = Peek(name, *version, look->stamp);
-      versions.push_back({.version = *version, .stamp = seen.stamp, .digest = seen.digest, .bytes = seen.bytes});
+      versions.push_back({.version = *version, .stamp = seen.stamp, .digest = seen.digest, .base = seen.base, .bytes = seen.bytes});
     }
   }
   peeked_[name] = std::move(peeked);
@@ -83,7 +83,7 @@ RootScanner::Peeked RootScanner::Peek(const std::string& model, int64_t version,
   }
   const absl::StatusOr<Manifest> manifest = ReadManifest(absl::StrCat(root_, "/", model, "/", version), {});
   if (!manifest.ok()) return {.stamp = stamp};  // the load will say what is wrong with it
-  return {.stamp = stamp, .digest = manifest->digest, .bytes = ProjectedMemory(*manifest)};
+  return {.stamp = stamp, .digest = manifest->digest, .base = manifest->base, .bytes = ProjectedMemory(*manifest)};
 }
 
 }  // namespace din

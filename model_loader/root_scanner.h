@@ -31,6 +31,7 @@ class RootScanner {
   struct Peeked {
     std::string stamp;
     std::string digest;
+    std::string base;
     uint64_t bytes = 0;
   };
 

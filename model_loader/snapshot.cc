@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "model/resolved_spec.h"
 #include "model/status_macros.h"
+#include "model_loader/delta.h"
 #include "model_loader/file.h"
 #include "model_loader/golden.h"
 #include "model_loader/json.h"
@@ -54,6 +56,20 @@ absl::StatusOr<std::string> ReadManifestBytes(const Directory& directory, const 
 absl::StatusOr<Manifest> ReadManifestIn(const Directory& directory, const SnapshotLimits& limits) {
   DIN_ASSIGN_OR_RETURN(const std::string bytes, ReadManifestBytes(directory, limits));
   return ParseManifest(bytes);
+}
+
+// Is `base` what this manifest's delta changes?
+absl::Status CheckBase(const Manifest& manifest, const Snapshot* base, const SnapshotLimits& limits) {
+  if (manifest.base.empty()) return absl::OkStatus();
+  const std::string what = absl::StrCat(kManifestName, ": a delta on ", manifest.base);
+  if (base == nullptr) return absl::FailedPreconditionError(absl::StrCat(what, ", and there is no version underneath"));
+  if (base->digest() != manifest.base) {
+    return absl::FailedPreconditionError(absl::StrCat(what, ", but the version underneath is ", base->digest()));
+  }
+  if (static_cast<size_t>(base->deltas()) < limits.deltas) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(kManifestName, ": ", base->deltas() + 1,
+                                                    " deltas on top of each other > limit ", limits.deltas,
+                                                    "; publish a full snapshot"));
 }
 
 absl::Status CheckSizes(const Manifest& manifest, const SnapshotLimits& limits) {
@@ -195,18 +211,21 @@ struct Snapshot::Impl {
   Manifest manifest;
   v1::ModelSpec spec;
   std::vector<v1::GoldenCase> golden;
-  MemoryRegion region;
-  TensorMap tensors;  // in `region`
+  TensorMap tensors;
+  std::vector<std::shared_ptr<const TensorMemory>> memory;  // in which they are
+  int deltas = 0;
 
   absl::Status Read(const Directory& directory, const ReadOptions& options);
   absl::Status ParseTexts(const std::string& spec_text, const std::string& golden_text, const SnapshotLimits& limits);
   absl::Status AddTensors(std::span<const std::byte> bytes, const ReadOptions& options);
+  absl::Status LayOver(const Impl& base, const ReadOptions& options);
 };
 
 // All bytes first, and whether they are those of the manifest; only then what they say.
 absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions& options) {
   DIN_ASSIGN_OR_RETURN(manifest, ReadManifestIn(directory, options.limits));
   DIN_RETURN_IF_ERROR(CheckSizes(manifest, options.limits));
+  DIN_RETURN_IF_ERROR(CheckBase(manifest, options.base, options.limits));
   if (options.control != nullptr) {
     uint64_t total = 0;
     for (const ManifestFile& file : manifest.files) total += file.size;
@@ -215,11 +234,13 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
   DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName, options.control));
   DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName, options.control));
   DIN_ASSIGN_OR_RETURN(const Layout layout, PlaceFiles(directory, manifest));
-  absl::StatusOr<MemoryRegion> memory = MemoryRegion::Create(layout.bytes);
-  if (!memory.ok()) return Prefixed(absl::StrCat(kManifestName, ": "), memory.status());
-  region = *std::move(memory);
+  absl::StatusOr<MemoryRegion> region = MemoryRegion::Create(layout.bytes);
+  if (!region.ok()) return Prefixed(absl::StrCat(kManifestName, ": "), region.status());
+  const auto own = std::make_shared<TensorMemory>();
+  own->region = *std::move(region);
+  memory = {own};
   const auto bytes_of = [&](const Placement& place) {
-    return std::span(region.data() + place.begin, place.file->size);
+    return std::span(own->region.data() + place.begin, place.file->size);
   };
   for (const Placement& place : layout.placements) {
     DIN_RETURN_IF_ERROR(ReadListed(directory, *place.file, options.threads, options.control, bytes_of(place)));
@@ -229,7 +250,19 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
   for (const Placement& place : layout.placements) {
     DIN_RETURN_IF_ERROR(Prefixed(place.file->name + ": ", AddTensors(bytes_of(place), options)));
   }
-  return absl::OkStatus();
+  return manifest.base.empty() ? absl::OkStatus() : LayOver(*options.base->impl_, options);
+}
+
+// What was read is a delta: from here on the tensors are those of the result.
+absl::Status Snapshot::Impl::LayOver(const Impl& base, const ReadOptions& options) {
+  DeltaOptions delta{.most_overlaid = options.most_overlaid};
+  for (const v1::Table& table : spec.tables()) delta.tables.insert(TensorName(table));
+  DIN_ASSIGN_OR_RETURN(AppliedDelta applied, ApplyDelta(base.tensors, tensors, delta));
+  tensors = std::move(applied.tensors);
+  deltas = base.deltas + 1;
+  memory.push_back(std::make_shared<TensorMemory>(std::move(applied.memory)));
+  memory.insert(memory.end(), base.memory.begin(), base.memory.end());
+  return TidyMemory(tensors, memory);
 }
 
 absl::Status Snapshot::Impl::ParseTexts(const std::string& spec_text, const std::string& golden_text,
@@ -275,7 +308,13 @@ const TensorMap& Snapshot::tensors() const { return impl_->tensors; }
 const std::vector<v1::GoldenCase>& Snapshot::golden() const { return impl_->golden; }
 const std::string& Snapshot::digest() const { return impl_->manifest.digest; }
 bool Snapshot::unverified() const { return impl_->manifest.unverified; }
-uint64_t Snapshot::memory_bytes() const { return impl_->region.size(); }
+const std::string& Snapshot::base_digest() const { return impl_->manifest.base; }
+int Snapshot::deltas() const { return impl_->deltas; }
+uint64_t Snapshot::memory_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& one : impl_->memory) bytes += one->region.size();
+  return bytes;
+}
 
 uint64_t ProjectedMemory(const Manifest& manifest) {
   uint64_t tensors = 0, texts = 0;
@@ -292,6 +331,59 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& directory, const Snapsh
   absl::StatusOr<Manifest> manifest = ReadManifestIn(opened, limits);
   if (!manifest.ok()) return Prefixed(directory + "/", manifest.status());
   return manifest;
+}
+
+namespace {
+
+struct Sibling {
+  std::string directory;
+  Manifest manifest;
+};
+
+// The versions beside `directory` that have a manifest that can be read.
+absl::StatusOr<std::vector<Sibling>> SiblingsOf(const std::string& directory, const SnapshotLimits& limits) {
+  const std::string parent = directory + "/..";
+  DIN_ASSIGN_OR_RETURN(const Directory opened, Directory::Open(parent));
+  absl::StatusOr<std::vector<std::string>> names = opened.List();
+  if (!names.ok()) return Prefixed(parent + "/", names.status());
+  std::vector<Sibling> siblings;
+  for (const std::string& name : *names) {
+    if (name.front() == '.') continue;
+    absl::StatusOr<Manifest> manifest = ReadManifest(parent + "/" + name, limits);
+    if (manifest.ok()) siblings.push_back({parent + "/" + name, *std::move(manifest)});
+  }
+  return siblings;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Snapshot>> OpenWithBases(const std::string& directory,
+                                                              const ReadOptions& options) {
+  DIN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(directory, options.limits));
+  if (manifest.base.empty()) return Snapshot::Open(directory, options);
+  DIN_ASSIGN_OR_RETURN(const std::vector<Sibling> siblings, SiblingsOf(directory, options.limits));
+  std::vector<std::string> chain = {directory};  // the newest first
+  for (std::string base = manifest.base; !base.empty();) {
+    const auto found =
+        std::ranges::find_if(siblings, [&](const Sibling& sibling) { return sibling.manifest.digest == base; });
+    if (found == siblings.end() || chain.size() > options.limits.deltas) {
+      const std::string why = found == siblings.end()
+                                  ? absl::StrCat("needs ", base, ", which is not beside it")
+                                  : absl::StrCat("more than ", options.limits.deltas, " deltas on top of each other");
+      return absl::FailedPreconditionError(absl::StrCat(chain.back(), "/", kManifestName, ": a delta that ", why));
+    }
+    chain.push_back(found->directory);
+    base = found->manifest.base;
+  }
+  std::unique_ptr<const Snapshot> snapshot;
+  for (; !chain.empty(); chain.pop_back()) {
+    ReadOptions one = options;
+    one.base = snapshot.get();
+    if (chain.size() > 1) one.limits.total_bytes = 0;  // it is about the delta; its bases were taken before
+    DIN_ASSIGN_OR_RETURN(std::unique_ptr<const Snapshot> next, Snapshot::Open(chain.back(), one));
+    snapshot = std::move(next);
+  }
+  return snapshot;
 }
 
 }  // namespace din

@@ -91,7 +91,12 @@ absl::StatusOr<std::string> FormatHeader(const std::vector<NamedTensor>& tensors
 
 absl::StatusOr<ManifestFile> WriteTensors(const Directory& directory, const TensorMap& tensors) {
   std::vector<NamedTensor> sorted;
-  for (const auto& [name, tensor] : tensors) sorted.push_back({name, &tensor});
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.overlay != nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", Quote(name), ": some of its rows lie elsewhere"));
+    }
+    sorted.push_back({name, &tensor});
+  }
   SortForWriting(sorted);
   const absl::StatusOr<std::string> header = FormatHeader(sorted);
   if (!header.ok()) return Prefixed(absl::StrCat(kWeightsName, ": "), header.status());
@@ -120,7 +125,7 @@ absl::Status WriteManifest(const Directory& directory, Manifest manifest) {
 }
 
 absl::Status WriteFiles(const Directory& directory, const SnapshotContents& contents) {
-  Manifest manifest{.unverified = contents.unverified};
+  Manifest manifest{.base = contents.base, .unverified = contents.unverified};
   DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteSpec(directory, contents.spec));
   if (!contents.golden.empty()) {
     DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteGolden(directory, contents.golden));

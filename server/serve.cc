@@ -164,6 +164,7 @@ class Process {
       LoadOptions with = load;
       with.read.control = request.control;
       with.read.limits.total_bytes = request.bytes;
+      if (request.live != nullptr && request.live->snapshot != nullptr) with.read.base = request.live->snapshot.get();
       return LoadModel(root, request.model, request.version, with);
     };
     options.on_event = [this](const LifecycleEvent& event) { OnEvent(event); };

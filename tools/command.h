@@ -56,7 +56,7 @@ struct Command {
 // One group per file.
 std::vector<Command> ScoreCommands();     // score, explain
 std::vector<Command> ModelCommands();     // metadata, status
-std::vector<Command> SnapshotCommands();  // verify, inspect, seal
+std::vector<Command> SnapshotCommands();  // verify, inspect, diff, seal
 
 // INVALID_ARGUMENT for unknown options (with the nearest name), missing values and a wrong number of arguments.
 absl::StatusOr<Arguments> ParseArguments(const Command& command, std::span<const char* const> arguments);

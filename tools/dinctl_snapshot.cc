@@ -1,4 +1,4 @@
-// dinctl verify, inspect, seal: snapshots on disk, without a server.
+// dinctl verify, inspect, diff, seal: snapshots on disk, without a server.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/instruction_set.h"
 #include "model/resolved_spec.h"
+#include "model_loader/delta.h"
 #include "model_loader/json.h"
 #include "model_loader/load_model.h"
 #include "model_loader/snapshot.h"
@@ -102,6 +104,7 @@ void PrintFiles(const Manifest& manifest) {
     bytes += file.size;
     files.Add({Printable(file.name), absl::StrCat(file.size), file.root_sha256.substr(0, 16)});
   }
+  if (!manifest.base.empty()) std::printf("base    %s\n", manifest.base.c_str());
   std::printf("digest  %s\nformat  %u%s\nbytes   %llu (%s)\n\n%s", manifest.digest.c_str(), manifest.format,
               manifest.unverified ? ", unverified: without golden cases" : "", static_cast<unsigned long long>(bytes),
               HumanBytes(bytes).c_str(), files.Text().c_str());
@@ -160,7 +163,7 @@ absl::StatusOr<int> Inspect(const Arguments& arguments) {
   const std::string& directory = arguments.positional[0];
   const absl::StatusOr<Manifest> manifest = ReadManifest(directory, {});
   if (!manifest.ok()) return Fail(directory, manifest.status());
-  const absl::StatusOr<std::unique_ptr<const Snapshot>> snapshot = Snapshot::Open(directory, {});
+  const absl::StatusOr<std::unique_ptr<const Snapshot>> snapshot = OpenWithBases(directory, {.most_overlaid = 0});
   if (!snapshot.ok()) return Fail(directory, snapshot.status());
   const v1::ModelSpec& spec = (*snapshot)->spec();
   if (arguments.Has("json")) {
@@ -174,6 +177,60 @@ absl::StatusOr<int> Inspect(const Arguments& arguments) {
   PrintTensors((*snapshot)->tensors());
   std::printf("\n%zu golden cases\n", (*snapshot)->golden().size());
   if (const auto resolved = ResolveSpec(spec); !resolved.ok()) return Fail("model.json", resolved.status());
+  return kExitOk;
+}
+
+// --- diff ------------------------------------------------------------------------------------------------------------
+
+// "models/ads/12" -> the model's directory and the version.
+absl::Status SplitVersion(const std::string& directory, std::string& model, int64_t& version) {
+  const size_t slash = directory.rfind('/');
+  const std::string name = slash == std::string::npos ? directory : directory.substr(slash + 1);
+  model = slash == std::string::npos ? "." : directory.substr(0, slash);
+  if (absl::SimpleAtoi(name, &version) && version > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("OUT: \"", directory, "\" does not end in a version, such as models/ads/12"));
+}
+
+absl::StatusOr<int> Diff(const Arguments& arguments) {
+  const std::string &base_directory = arguments.positional[0], &next_directory = arguments.positional[1];
+  std::string model;
+  int64_t version = 0;
+  if (absl::Status status = SplitVersion(arguments.positional[2], model, version); !status.ok()) return status;
+  const auto base = OpenWithBases(base_directory, {.most_overlaid = 0});
+  if (!base.ok()) return Fail(base_directory, base.status());
+  const auto next = OpenWithBases(next_directory, {.most_overlaid = 0});
+  if (!next.ok()) return Fail(next_directory, next.status());
+  const auto difference = DiffTensors((*base)->tensors(), (*next)->tensors());
+  if (!difference.ok()) return Fail(next_directory, difference.status());
+  const absl::Status written = WriteSnapshot(model, version,
+                                             {.spec = (*next)->spec(),
+                                              .tensors = difference->tensors,
+                                              .golden = (*next)->golden(),
+                                              .unverified = (*next)->unverified(),
+                                              .base = (*base)->digest()});
+  if (!written.ok()) return Fail(arguments.positional[2], written);
+  const absl::StatusOr<Manifest> manifest = ReadManifest(arguments.positional[2], {});
+  if (!manifest.ok()) return Fail(arguments.positional[2], manifest.status());
+  uint64_t bytes = 0, whole = 0;
+  for (const ManifestFile& file : manifest->files) bytes += file.size;
+  for (const auto& [name, tensor] : (*next)->tensors()) whole += tensor.bytes;
+  if (arguments.Has("json")) {
+    std::printf("{\"digest\": \"%s\", \"base\": \"%s\", \"bytes\": %llu, \"full_bytes\": %llu}\n",
+                manifest->digest.c_str(), manifest->base.c_str(), static_cast<unsigned long long>(bytes),
+                static_cast<unsigned long long>(whole));
+    return kExitOk;
+  }
+  Table table({{"tensor"}, {"changed"}});
+  for (const auto& [name, rows] : difference->changed_rows) {
+    table.Add({Printable(name, 100), absl::StrCat(rows, " of ", (*next)->tensors().at(name).shape[0], " rows")});
+  }
+  for (const auto& [name, tensor] : difference->tensors) {
+    if ((*next)->tensors().contains(name)) table.Add({Printable(name, 100), "all of it"});
+  }
+  std::printf("base    %s\ndigest  %s\nbytes   %s, in full %s\n\n%s\n%zu tensors are the same\n",
+              manifest->base.c_str(), manifest->digest.c_str(), HumanBytes(bytes).c_str(), HumanBytes(whole).c_str(),
+              table.Text().c_str(), difference->unchanged);
   return kExitOk;
 }
 
@@ -219,6 +276,20 @@ std::vector<Command> SnapshotCommands() {
        .uses_server = false,
        .options = {},
        .run = Inspect},
+      {.name = "diff",
+       .arguments = "BASE NEW OUT",
+       .summary = "write OUT, a delta: what turns the version in BASE into the one in NEW",
+       .details =
+           "OUT is MODEL/VERSION, not there yet, and is published whole or not at all. It holds the rows and tensors\n"
+           "that changed, and the golden cases of NEW; served over BASE, it gives the scores of NEW bit for bit. A\n"
+           "server takes it only while BASE is live: after a delta, the next one's BASE is that delta, which must\n"
+           "stand beside the versions that it is built on.\n"
+           "\n"
+           "  dinctl diff models/ads/11 staging/ads/12 models/ads/12\n",
+       .positional = 3,
+       .uses_server = false,
+       .options = {},
+       .run = Diff},
       {.name = "seal",
        .arguments = "DIR",
        .summary = "write manifest.json over model.json, *.safetensors and golden.jsonl",

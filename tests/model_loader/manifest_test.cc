@@ -83,8 +83,8 @@ TEST(ManifestTest, DamageIsDataLoss) {
 }
 
 TEST(ManifestTest, ANewerFormatIsUnimplementedWithBothNumbers) {
-  const std::string body = R"({"format":2,"parts":[[[[[[]]]]]],)";
-  ExpectError(ParseManifest(WithDigest(body)).status(), StatusCode::kUnimplemented, {"manifest.json: format 2 > 1"});
+  const std::string body = R"({"format":3,"parts":[[[[[[]]]]]],)";
+  ExpectError(ParseManifest(WithDigest(body)).status(), StatusCode::kUnimplemented, {"manifest.json: format 3 > 2"});
   for (const std::string bad : {"0", "-1", "\"1\"", "99999999999", "null"}) {
     ExpectError(ParseManifest(WithDigest(Replaced(Body(AllFiles()), "\"format\":1", "\"format\":" + bad))).status(),
                 StatusCode::kInvalidArgument, {"manifest.json: does not begin with {\"format\":"});
