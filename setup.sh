@@ -14,7 +14,7 @@ set -euo pipefail
 build=(g++ cmake make ninja-build ccache pkg-config git ca-certificates
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libgrpc-dev libabsl-dev libc-ares-dev libre2-dev
   libdnnl-dev libhwy-dev libssl-dev zlib1g-dev nlohmann-json3-dev libxxhash-dev libfarmhash-dev liblzma-dev
-  libgtest-dev libgmock-dev libbenchmark-dev python3 python3-numpy)
+  libgtest-dev libgmock-dev libbenchmark-dev libfiu-dev fiu-utils python3 python3-numpy)
 trainer=(libtorch-dev libopenblas0-openmp)  # Debian's default BLAS is thirty times slower
 clients=(python3-grpcio python3-protobuf nodejs npm)
 fuzz=(clang-19 libclang-rt-19-dev)
