@@ -59,6 +59,7 @@ struct Options {
   double every_seconds = 5;
   int64_t other_every = 4;
   int64_t refused_every = 5;
+  int64_t delta_every = 0;
   double rate = 0;  // 0: to be found
   std::string objective = "p99<20ms";
   double share = 0.7;
@@ -85,6 +86,8 @@ std::vector<load::Flag> Flags(Options& o) {
       {"every", "TIME", "between two of them, or longer when a load takes longer (5s)", Seconds(&o.every_seconds)},
       {"other-every", "N", "each N-th is of the other model; 0: none (4)", Within(&o.other_every, 0, 1e6)},
       {"refused-every", "N", "each N-th of the others must be refused; 0: none (5)", Within(&o.refused_every, 0, 1e6)},
+      {"delta-every", "N", "each N-th of the rest is a delta of 1 % of the rows; 0: none (0)",
+       Within(&o.delta_every, 0, 1e6)},
       {"", "", "Load", {}},
       {"rate", "N", "requests per second (share of the highest that keeps the objective)", Within(&o.rate, 1, 1e7)},
       {"objective", "OBJECTIVE", "what the highest rate keeps (p99<20ms)", Text(&o.objective)},
@@ -146,13 +149,14 @@ struct Log {
   std::vector<std::pair<int64_t, int64_t>> resident;  // time, bytes
   std::vector<std::string> surprises;                 // a version that should have gone live did not, or the reverse
   int64_t swaps = 0, refusals = 0;
+  std::vector<double> full_seconds, delta_seconds;  // from publication to live, of the model that answers
 };
 
 // Publishes one version after the other, and watches.
 class Publisher {
  public:
-  Publisher(const Options& options, ServerProcess& server, const VersionStock& stock, const VersionStock* other)
-      : options_(options), server_(server), models_{{kModel, &stock, 1}, {kOther, other, 1}} {}
+  Publisher(const Options& options, ServerProcess& server, VersionStock& stock, VersionStock& other)
+      : options_(options), server_(server), models_{{kModel, &stock, 1, 1}, {kOther, &other, 1, 1}} {}
 
   Log Run() {
     Wait(2 * kSecond);
@@ -162,7 +166,8 @@ class Publisher {
       Model& model = models_[to_other ? 1 : 0];
       const int64_t own = n - (options_.other_every > 0 ? n / options_.other_every : 0);
       const bool bad = !to_other && options_.refused_every > 0 && own % options_.refused_every == 0;
-      PublishOne(model, bad ? static_cast<Fault>(1 + own / options_.refused_every % 3) : Fault::kNone);
+      const bool delta = !to_other && !bad && options_.delta_every > 0 && own % options_.delta_every == 0;
+      PublishOne(model, delta, bad ? static_cast<Fault>(1 + own / options_.refused_every % 3) : Fault::kNone);
       const double at = static_cast<double>(NowNs() - begin) * 1e-9;
       Wait(static_cast<int64_t>(std::max(0.0, static_cast<double>(n) * options_.every_seconds - at) * 1e9));
     }
@@ -173,13 +178,16 @@ class Publisher {
  private:
   struct Model {
     std::string name;
-    const VersionStock* stock;
+    VersionStock* stock;
     int64_t version;  // published last
+    int64_t live;
   };
 
-  void PublishOne(Model& model, Fault fault) {
+  void PublishOne(Model& model, bool delta, Fault fault) {
     const int64_t version = ++model.version, since = NowNs();
-    if (const absl::Status status = model.stock->Publish(version, fault); !status.ok()) {
+    const absl::Status status =
+        delta ? model.stock->PublishDelta(version, model.live) : model.stock->Publish(version, fault);
+    if (!status.ok()) {
       log_.surprises.push_back(absl::StrCat("cannot publish: ", status.ToString()));
       return;
     }
@@ -189,7 +197,7 @@ class Publisher {
       Wait(20'000'000);
       end = EndOf(model.name, version);
     }
-    const std::string what = absl::StrCat(model.name, " ", version, " (", Name(fault), ")");
+    const std::string what = absl::StrCat(model.name, " ", version, " (", delta ? "delta" : Name(fault), ")");
     const bool live = end && end->kind == ModelEvent::Kind::kLive;
     if (!end || live != (fault == Fault::kNone)) {
       log_.surprises.push_back(absl::StrCat(what, !end   ? ": nothing came of it within 2 minutes"
@@ -197,8 +205,10 @@ class Publisher {
                                                          : absl::StrCat(": was refused: ", end->reason)));
     }
     ++(live ? log_.swaps : log_.refusals);
-    absl::FPrintF(stderr, "  %-28s %s after %.2f s\n", what, end ? Name(end->kind) : "?",
-                  static_cast<double>((end ? end->at_ns : NowNs()) - since) * 1e-9);
+    const double seconds = static_cast<double>((end ? end->at_ns : NowNs()) - since) * 1e-9;
+    absl::FPrintF(stderr, "  %-28s %s after %.2f s\n", what, end ? Name(end->kind) : "?", seconds);
+    if (live) model.live = version;
+    if (live && model.name == kModel) (delta ? log_.delta_seconds : log_.full_seconds).push_back(seconds);
     if (version > 4) model.stock->Remove(version - 4);
   }
 
@@ -237,6 +247,8 @@ absl::Status Different(int64_t version, size_t candidate, float got, float expec
 // Bit for bit.
 absl::Status JudgeScores(const VersionStock& stock, size_t request, const v1::ScoreResponse& response) {
   const std::span<const float> expected = stock.Expected(response.version(), request);
+  if (expected.empty())
+    return absl::DataLossError(absl::StrCat("version ", response.version(), " was never published"));
   for (int rank = 0; rank < response.scores_size(); ++rank) {
     const float want = expected[response.index(rank)], got = response.scores(rank);
     if (std::memcmp(&want, &got, sizeof(float)) != 0) {
@@ -283,7 +295,7 @@ class Bench {
     stock.requests = 1;
     auto other = VersionStock::Create(stock);
     if (!other.ok()) return other.status();
-    for (const VersionStock* one : {main->get(), other->get()}) {
+    for (VersionStock* one : {main->get(), other->get()}) {
       if (absl::Status status = one->Publish(1, Fault::kNone); !status.ok()) return status;
     }
 
@@ -355,7 +367,7 @@ class Bench {
     return load::FindMax({.start = 300, .precision = 0.05}, probe);
   }
 
-  void Measure(const load::Channels& channels, ServerProcess& server, const VersionStock& other, Result& result) {
+  void Measure(const load::Channels& channels, ServerProcess& server, VersionStock& other, Result& result) {
     absl::FPrintF(stderr, "%d publications, one every %g s, at %.0f requests/s\n", options_.swaps,
                   options_.every_seconds, result.rate);
     std::mutex mutex;
@@ -371,7 +383,7 @@ class Bench {
     result.begin_ns = NowNs() + kSecond;  // behind the warm-up
     std::thread publisher([&] {
       std::this_thread::sleep_for(std::chrono::seconds(1));
-      result.log = Publisher(options_, server, *stock_, &other).Run();
+      result.log = Publisher(options_, server, *stock_, other).Run();
       stop = true;
     });
     // The publisher ends the run; a load may take two minutes before it is called lost.
@@ -389,7 +401,7 @@ class Bench {
   }
 
   const Options& options_;
-  const VersionStock* stock_ = nullptr;
+  VersionStock* stock_ = nullptr;
   load::RequestSet requests_;
   load::EngineOptions engine_;
 };
@@ -427,6 +439,14 @@ std::string ToText(const Result& result) {
                           l.p50_us * 1e-3, l.p99_us * 1e-3, l.p999_us * 1e-3, l.max_us * 1e-3,
                           ratio(l.p99_us, steady.p99_us), ratio(l.p999_us, steady.p999_us), l.failed);
   }
+  for (const auto& [what, seconds] :
+       {std::pair("full versions", &result.log.full_seconds), {"deltas", &result.log.delta_seconds}}) {
+    if (seconds->empty()) continue;
+    std::vector<double> sorted = *seconds;
+    std::ranges::sort(sorted);
+    absl::StrAppendFormat(&text, "\n%s were live %.2f s after publication (median; at most %.2f)", what,
+                          sorted[sorted.size() / 2], sorted.back());
+  }
   const std::vector<double> memory = Memory(result);
   absl::StrAppendFormat(&text, "\n%d swaps and %d refused loads at %.0f requests/s\n", result.log.swaps,
                         result.log.refusals, result.rate);
@@ -456,6 +476,7 @@ nlohmann::json ToJson(const Result& result, const std::string& command) {
   json["swaps"] = result.log.swaps;
   json["refusals"] = result.log.refusals;
   json["longest_stale_ms"] = static_cast<double>(result.stale_ns) * 1e-6;
+  json["live_after_s"] = {{"full", result.log.full_seconds}, {"delta", result.log.delta_seconds}};
   json["unexpected"] = result.log.surprises;
   json["invalid_because"] = result.summary.invalid;
   for (const auto& [phase, l] : result.phases) {

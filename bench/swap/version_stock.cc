@@ -31,6 +31,7 @@ namespace {
 constexpr char kTable[] = "table.item";
 constexpr char kHeadBias[] = "head.b";
 constexpr char kTableFile[] = "table.safetensors";
+constexpr char kPatchFile[] = "rows.safetensors";
 constexpr char kLayersFile[] = "layers.safetensors";
 constexpr char kHeadFile[] = "head.safetensors";
 constexpr size_t kPieceBytes = size_t{4} << 20;
@@ -98,6 +99,7 @@ void SpoilLastChunk(ManifestFile& file) {
 }
 
 std::string TableOnDisk(const std::string& model, int64_t variant) { return absl::StrCat(model, "-table-", variant); }
+std::string PatchOnDisk(const std::string& model, int patch) { return absl::StrCat(model, "-rows-", patch); }
 std::string LayersOnDisk(const std::string& model) { return absl::StrCat(model, "-layers"); }
 
 }  // namespace
@@ -157,69 +159,128 @@ absl::Status VersionStock::Build() {
       testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = 0}),
       testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = options_.behaviours})};
 
-  const float bias = raw.Floats(kHeadBias)[0];
-  contents_.resize(kContents);
-  for (int64_t variant = 0; variant < 2; ++variant) {
-    Fill(values, 2 * options_.seed + static_cast<uint64_t>(variant));
-    DIN_ASSIGN_OR_RETURN(tables_[variant], WriteTensors(directory, TableOnDisk(options_.model, variant), kTableFile,
-                                                        {{kTable, tensors[kTable]}}));
-    for (int64_t c = variant; c < kContents; c += 2) {
-      Content& content = contents_[static_cast<size_t>(c)];
-      content.head_bias = bias + 0.01f * static_cast<float>(c);
-      tensors[kHeadBias] = FloatTensor({&content.head_bias, 1}, {1});
-      DIN_ASSIGN_OR_RETURN(const auto model, DinModel::Create(spec_, tensors, BestInstructionSet()));
-      ScoringInput input;
-      Workspace workspace;
-      const auto score = [&](const v1::GoldenCase& request) {
-        input = testing::DecodeOrDie(model->decoder(), request);
-        std::vector<float> scores(input.candidates);
-        model->Score(input, workspace, scores);
-        return scores;
-      };
-      for (const v1::GoldenCase& request : cases) content.scores.push_back(score(request));
-      for (v1::GoldenCase one : golden) {
-        one.set_id(absl::StrCat("case-", content.golden.size()));
-        one.set_tolerance(1e-5);
-        for (const float s : score(one)) one.add_scores(s);
-        content.golden.push_back(std::move(one));
+  std::vector<int64_t> changed(static_cast<size_t>(rows) / 100);
+  for (int64_t& row : changed) row = static_cast<int64_t>(rng() % static_cast<uint64_t>(rows));
+  std::ranges::sort(changed);
+  changed.erase(std::ranges::unique(changed).begin(), changed.end());
+  const auto count = static_cast<int64_t>(changed.size());
+  std::vector<float> changes(changed.size() * 64);
+  const auto patch_table = [&](int patch) {
+    Fill(changes, 100 * options_.seed + static_cast<uint64_t>(patch));
+    for (size_t i = 0; i < changed.size(); ++i) {
+      std::copy_n(changes.begin() + 64 * i, 64, values.begin() + 64 * changed[i]);
+    }
+  };
+
+  for (int b = 0; b < kBiases; ++b) head_bias_[b] = raw.Floats(kHeadBias)[0] + 0.01f * static_cast<float>(b);
+  contents_.resize(kTables * kPatches * kBiases);
+  for (int table = 0; table < kTables; ++table) {
+    Fill(values, 2 * options_.seed + static_cast<uint64_t>(table));
+    DIN_ASSIGN_OR_RETURN(tables_[table], WriteTensors(directory, TableOnDisk(options_.model, table), kTableFile,
+                                                      {{kTable, tensors[kTable]}}));
+    for (int patch = 0; patch < kPatches; ++patch) {
+      if (patch > 0) patch_table(patch);
+      if (patch > 0 && table == 0) {
+        const Tensor numbers{.type = DataType::kI64,
+                             .shape = {count},
+                             .data = reinterpret_cast<const std::byte*>(changed.data()),
+                             .bytes = changed.size() * sizeof(int64_t)};
+        DIN_ASSIGN_OR_RETURN(
+            patches_[patch],
+            WriteTensors(directory, PatchOnDisk(options_.model, patch), kPatchFile,
+                         {{absl::StrCat("delta.rows.", kTable), numbers},
+                          {absl::StrCat("delta.values.", kTable), FloatTensor(changes, {count, 64})}}));
+      }
+      for (int b = 0; b < kBiases; ++b) {
+        Content& content = contents_[static_cast<size_t>((table * kPatches + patch) * kBiases + b)];
+        tensors[kHeadBias] = FloatTensor({&head_bias_[b], 1}, {1});
+        DIN_ASSIGN_OR_RETURN(const auto model,
+                             DinModel::Create(spec_, tensors, BestInstructionSet(), Precision::kFp32Split));
+        ScoringInput input;
+        Workspace workspace;
+        const auto score = [&](const v1::GoldenCase& request) {
+          input = testing::DecodeOrDie(model->decoder(), request);
+          std::vector<float> scores(input.candidates);
+          model->Score(input, workspace, scores);
+          return scores;
+        };
+        for (const v1::GoldenCase& request : cases) content.scores.push_back(score(request));
+        for (v1::GoldenCase one : golden) {
+          one.set_id(absl::StrCat("case-", content.golden.size()));
+          one.set_tolerance(1e-5);
+          for (const float s : score(one)) one.add_scores(s);
+          content.golden.push_back(std::move(one));
+        }
       }
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status VersionStock::Publish(int64_t version, Fault fault) const {
-  const Content& content = contents_[static_cast<size_t>(version % kContents)];
+std::span<const float> VersionStock::Expected(int64_t version, size_t request) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = published_.find(version);
+  if (found == published_.end()) return {};
+  return ContentOf(found->second).scores[request];
+}
+
+absl::Status VersionStock::Publish(int64_t version, Fault fault) {
+  return Write(version, {.table = static_cast<int>(version % kTables), .bias = static_cast<int>(version % kBiases)}, "",
+               fault);
+}
+
+absl::Status VersionStock::PublishDelta(int64_t version, int64_t base) {
+  const Published under = published_.at(base);
+  return Write(version,
+               {.table = under.table, .patch = 1 + under.patch % 2, .bias = static_cast<int>(version % kBiases)},
+               under.digest, Fault::kNone);
+}
+
+absl::Status VersionStock::Write(int64_t version, Published what, const std::string& base, Fault fault) {
+  const bool delta = !base.empty();
   const std::string parent = absl::StrCat(options_.root, "/", options_.model);
   const std::string temporary = absl::StrCat(".tmp-", version, "-", getpid());
   DIN_ASSIGN_OR_RETURN(const Directory model_directory, Directory::Open(parent));
   DIN_RETURN_IF_ERROR(model_directory.MakeDirectory(temporary));
   DIN_ASSIGN_OR_RETURN(const Directory directory, model_directory.OpenDirectory(temporary));
-  for (const auto& [from, to] : {std::pair(TableOnDisk(options_.model, version % 2), kTableFile),
-                                 std::pair(LayersOnDisk(options_.model), kLayersFile)}) {
+  Manifest manifest{.base = base};
+  const auto link = [&](const std::string& from, const ManifestFile& file) {
     std::error_code error;
-    std::filesystem::create_hard_link(options_.directory + "/" + from, parent + "/" + temporary + "/" + to, error);
-    if (error) return absl::UnavailableError(absl::StrCat(to, ": hard link: ", error.message()));
+    std::filesystem::create_hard_link(options_.directory + "/" + from, parent + "/" + temporary + "/" + file.name,
+                                      error);
+    manifest.files.push_back(file);
+    return error ? absl::UnavailableError(absl::StrCat(from, ": hard link: ", error.message())) : absl::OkStatus();
+  };
+  if (delta) {
+    DIN_RETURN_IF_ERROR(link(PatchOnDisk(options_.model, what.patch), patches_[what.patch]));
+  } else {
+    DIN_RETURN_IF_ERROR(link(LayersOnDisk(options_.model), layers_));
+    DIN_RETURN_IF_ERROR(link(TableOnDisk(options_.model, what.table), tables_[what.table]));
+    if (fault == Fault::kOtherBytes) SpoilLastChunk(manifest.files.back());
   }
   v1::ModelSpec spec = spec_;
   spec.set_description(absl::StrCat("swap_bench, version ", version));
   std::string golden;
-  for (v1::GoldenCase one : content.golden) {
-    if (fault == Fault::kWrongGolden)
+  for (v1::GoldenCase one : ContentOf(what).golden) {
+    if (fault == Fault::kWrongGolden) {
       one.set_scores(0, one.scores(0) < 0.5f ? one.scores(0) + 0.1f : one.scores(0) - 0.1f);
+    }
     absl::StrAppend(&golden, FormatJson(one), "\n");
   }
-  const float bias = fault == Fault::kNotFinite ? std::numeric_limits<float>::quiet_NaN() : content.head_bias;
-
-  Manifest manifest;
-  manifest.files = {layers_, tables_[version % 2]};
-  if (fault == Fault::kOtherBytes) SpoilLastChunk(manifest.files.back());
+  const float bias = fault == Fault::kNotFinite ? std::numeric_limits<float>::quiet_NaN() : head_bias_[what.bias];
   DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteText(directory, kSpecName, FormatJsonPretty(spec)));
   DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(), WriteText(directory, kGoldenName, golden));
   DIN_ASSIGN_OR_RETURN(manifest.files.emplace_back(),
                        WriteTensors(directory, kHeadFile, kHeadFile, {{kHeadBias, FloatTensor({&bias, 1}, {1})}}));
   std::ranges::sort(manifest.files, {}, &ManifestFile::name);
-  DIN_RETURN_IF_ERROR(WriteText(directory, kManifestName, FormatManifest(manifest)).status());
+  const std::string text = FormatManifest(manifest);
+  DIN_ASSIGN_OR_RETURN(const Manifest parsed, ParseManifest(text));
+  what.digest = parsed.digest;
+  DIN_RETURN_IF_ERROR(WriteText(directory, kManifestName, text).status());
+  {
+    const std::lock_guard lock(mutex_);
+    published_[version] = what;
+  }
   return model_directory.RenameKeep(temporary, absl::StrCat(version));
 }
 

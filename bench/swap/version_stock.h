@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,15 +28,13 @@ enum class Fault {
 const char* Name(Fault);
 
 // The paper's shape with an item table as large as wanted. Every version has a digest of its own; what it scores
-// repeats after kContents versions, and neighbours differ in their table and in their layers. A directory consists of
-// hard links to the large files and of three small ones, so publishing costs the machine nothing that could be taken
-// for the server's doing.
+// repeats after some versions, and neighbours differ in their table and in their layers. A directory consists of hard
+// links to the large files and of three small ones, so publishing costs the machine nothing that could be taken for the
+// server's doing. A delta changes 1 % of the rows, drawn uniformly, and a layer.
 //
 // One thread, but Expected() from any.
 class VersionStock {
  public:
-  static constexpr int64_t kContents = 8;
-
   struct Options {
     std::string directory;  // for the large files; on the file system of the model root
     std::string root;       // where <model>/<version>/ goes
@@ -48,22 +48,36 @@ class VersionStock {
   // Writes the large files and scores all requests with each content, with the forward pass that the server runs.
   static absl::StatusOr<std::unique_ptr<VersionStock>> Create(const Options& options);
 
-  absl::Status Publish(int64_t version, Fault fault) const;
+  absl::Status Publish(int64_t version, Fault fault);
+  // A delta on a version that was published before.
+  absl::Status PublishDelta(int64_t version, int64_t base);
   // A directory that the server is done with.
   void Remove(int64_t version) const;
 
   const std::vector<v1::ScoreRequest>& requests() const { return requests_; }
-  // By candidate, bit for bit what `version` gives.
-  std::span<const float> Expected(int64_t version, size_t request) const {
-    return contents_[static_cast<size_t>(version % kContents)].scores[request];
-  }
+  // By candidate, bit for bit what `version` gives; empty when there is no such version.
+  std::span<const float> Expected(int64_t version, size_t request) const;
 
  private:
+  static constexpr int kTables = 2;
+  static constexpr int kPatches = 3;  // none, and two to take turns
+  static constexpr int kBiases = 4;
+
   struct Content {
-    float head_bias = 0;
     std::vector<std::vector<float>> scores;  // by request
     std::vector<v1::GoldenCase> golden;
   };
+  // Which content a version has.
+  struct Published {
+    int table = 0;
+    int patch = 0;
+    int bias = 0;
+    std::string digest;
+  };
+  const Content& ContentOf(const Published& version) const {
+    return contents_[static_cast<size_t>((version.table * kPatches + version.patch) * kBiases + version.bias)];
+  }
+  absl::Status Write(int64_t version, Published what, const std::string& base, Fault fault);
 
   explicit VersionStock(Options options) : options_(std::move(options)) {}
   absl::Status Build();
@@ -71,9 +85,13 @@ class VersionStock {
   const Options options_;
   v1::ModelSpec spec_;
   std::vector<v1::ScoreRequest> requests_;
-  ManifestFile tables_[2];
+  ManifestFile tables_[kTables];
+  ManifestFile patches_[kPatches];
   ManifestFile layers_;
+  float head_bias_[kBiases] = {};
   std::vector<Content> contents_;
+  mutable std::mutex mutex_;
+  std::map<int64_t, Published> published_;
 };
 
 }  // namespace din::swap

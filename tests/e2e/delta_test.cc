@@ -26,7 +26,8 @@ class DeltaTest : public ::testing::Test {
   }
 
   std::vector<float> Scores() const {
-    const auto model = testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet()));
+    const auto model =
+        testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet(), Precision::kFp32Split));
     const ScoringInput input = testing::DecodeOrDie(model->decoder(), request_);
     std::vector<float> scores(input.candidates);
     Workspace workspace;

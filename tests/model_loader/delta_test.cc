@@ -272,7 +272,8 @@ class DeltaVersionTest : public ::testing::Test {
 
   // The golden cases of the model as it is now.
   std::vector<v1::GoldenCase> Golden() {
-    const auto model = testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet()));
+    const auto model =
+        testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet(), Precision::kFp32Split));
     std::vector<v1::GoldenCase> cases;
     for (v1::GoldenCase one : requests_) {
       one.set_id("case");

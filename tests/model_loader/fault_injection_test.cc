@@ -131,7 +131,8 @@ class FaultInjectionTest : public ::testing::Test {
     const testing::RawModel raw = testing::PaperModel();
     testing::Rng rng(1);
     v1::GoldenCase golden = testing::RandomRequest(rng, raw.spec, raw.tensors, {.candidates = 40, .behaviours = 60});
-    const auto model = testing::OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet()));
+    const auto model =
+        testing::OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet(), Precision::kFp32Split));
     scores_ = ScoresOf(*model, golden);
     request_ = golden;
     golden.set_id("case");

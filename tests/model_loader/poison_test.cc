@@ -38,7 +38,8 @@ class PoisonTest : public ::testing::Test {
     for (const size_t behaviours : {0, 5, 30}) {
       golden_.push_back(testing::RandomRequest(rng, model_.spec, model_.tensors, {20, behaviours, 3}));
     }
-    const auto model = testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet()));
+    const auto model =
+        testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet(), Precision::kFp32Split));
     for (size_t g = 0; g < golden_.size(); ++g) {
       golden_[g].set_id("case " + std::to_string(g));
       golden_[g].set_tolerance(1e-5);
