@@ -72,19 +72,20 @@ class PoisonTest : public ::testing::Test {
   // Version 2 is published, refused for this reason, and version 1 goes on scoring what it did.
   void ExpectRefused(StatusCode code, const std::vector<std::string>& reason) {
     ModelRegistry registry;
-    WatcherEvent last;
-    SnapshotWatcher watcher({.root = root_.path(),
-                             .registry = &registry,
-                             .load = [this](const std::string& name,
-                                            int64_t version) { return LoadModel(root_.path(), name, version, {}); },
-                             .on_event = [&](const WatcherEvent& event) { last = event; }});
+    LifecycleEvent last;
+    SnapshotWatcher watcher(
+        {.root = root_.path(),
+         .registry = &registry,
+         .load =
+             [this](const LoadRequest& request) { return LoadModel(root_.path(), request.model, request.version, {}); },
+         .on_event = [&](const LifecycleEvent& event) { last = event; }});
     watcher.Step();
     const ModelHandle before = registry.Find("ads", 0);
     ASSERT_NE(before, nullptr) << last.status;
     const std::vector<float> scores = ScoresOf(*before->model, golden_[2]);
     ASSERT_NO_FATAL_FAILURE(Publish(2));
     watcher.Step();
-    EXPECT_EQ(last.kind, WatcherEvent::Kind::kRefused);
+    EXPECT_EQ(last.kind, LifecycleEvent::Kind::kRefused);
     EXPECT_EQ(last.version, 2);
     ExpectError(last.status, code, reason);
     const ModelHandle after = registry.Find("ads", 0);
