@@ -6,9 +6,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/input.h"
 #include "proto/model_spec.pb.h"
 
 namespace din {
+
+// Golden cases come from the publisher, who may know requests larger than this server would take.
+inline constexpr InputLimits kGoldenInputLimits = {
+    .candidates = 1u << 20, .behaviours = 1u << 20, .list_ids = 1u << 24};
 
 struct GoldenLimits {
   size_t line_bytes = 0;

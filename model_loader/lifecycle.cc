@@ -113,8 +113,9 @@ void Lifecycle::Report(LifecycleEvent::Kind kind, const std::string& model, int6
 
 std::vector<LifecycleAction> Lifecycle::TakeActions() { return std::exchange(actions_, {}); }
 
-bool Lifecycle::Quarantined(const Model& model, const std::string& digest) const {
-  return !digest.empty() && model.policy.quarantine.contains(digest);
+bool Lifecycle::Quarantined(const Model& model, int64_t version, const std::string& digest) const {
+  const auto entry = model.policy.quarantine.find(digest);
+  return entry != model.policy.quarantine.end() && version >= entry->second;
 }
 
 bool Lifecycle::Labelled(const Model& model, int64_t version) const {
@@ -125,9 +126,9 @@ bool Lifecycle::Labelled(const Model& model, int64_t version) const {
 bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string& digest) const {
   if (model.policy.unloaded) return false;
   if (const int64_t target = TargetOf(model.policy)) return version == target;
-  if (Quarantined(model, digest)) return false;
+  if (Quarantined(model, version, digest)) return false;
   // Back only from what was rolled back.
-  return version > model.live || Quarantined(model, model.memory.at(model.live).digest);
+  return version > model.live || Quarantined(model, model.live, model.memory.at(model.live).digest);
 }
 
 // What is not in memory and should be, the most important first.
@@ -262,7 +263,7 @@ void Lifecycle::TrimKept(const std::string& name, Model& model) {
   std::stable_sort(kept.begin(), kept.end(),
                    [&](int64_t a, int64_t b) { return model.memory.at(a).was_live > model.memory.at(b).was_live; });
   for (size_t i = 0, stay = 0; i < kept.size(); ++i) {
-    if (stay < options_.keep && !Quarantined(model, model.memory.at(kept[i]).digest)) {
+    if (stay < options_.keep && !Quarantined(model, kept[i], model.memory.at(kept[i]).digest)) {
       ++stay;
     } else {
       Retire(name, model, kept[i]);
@@ -335,7 +336,7 @@ absl::Status Lifecycle::Rollback(const std::string& model, int64_t version) {
     uint64_t latest = 0;
     for (const int64_t kept : m.In(VersionState::kKept)) {
       const Version& v = m.memory.at(kept);
-      if (kept < live && v.was_live > latest && !Quarantined(m, v.digest)) {
+      if (kept < live && v.was_live > latest && !Quarantined(m, kept, v.digest)) {
         version = kept;
         latest = v.was_live;
       }
@@ -344,7 +345,7 @@ absl::Status Lifecycle::Rollback(const std::string& model, int64_t version) {
   for (auto found = m.found.rbegin(); version == 0 && found != m.found.rend(); ++found) {
     const auto refusal = m.refusals.find(found->first);
     const bool refused = refusal != m.refusals.end() && refusal->second.stamp == StampOf(m, found->second);
-    if (found->first < live && !refused && !Quarantined(m, found->second.digest)) version = found->first;
+    if (found->first < live && !refused && !Quarantined(m, found->first, found->second.digest)) version = found->first;
   }
   if (version == 0) {
     return absl::FailedPreconditionError(
@@ -352,7 +353,9 @@ absl::Status Lifecycle::Rollback(const std::string& model, int64_t version) {
   }
 
   const auto quarantine = [&](int64_t number, const std::string& digest) {
-    if (number > version && number <= live && !digest.empty()) m.policy.quarantine[digest] = number;
+    if (number <= version || number > live || digest.empty()) return;
+    const auto [entry, added] = m.policy.quarantine.try_emplace(digest, number);
+    if (!added) entry->second = std::min(entry->second, number);
   };
   for (const auto& [number, found] : m.found) quarantine(number, found.digest);
   for (const auto& [number, memory] : m.memory) quarantine(number, memory.digest);

@@ -36,9 +36,11 @@ struct FoundVersion {
 // What an operator decided about a model, and what a restart must know. Versions are 0 where there is none.
 struct ModelPolicy {
   int64_t pinned = 0;
-  std::map<std::string, int64_t> labels;      // kStableLabel is what goes live, where there is no pin
-  std::map<std::string, int64_t> quarantine;  // digest -> version: rolled back, not to go live by itself
-  int64_t last_good = 0;                      // went live last
+  std::map<std::string, int64_t> labels;  // kStableLabel is what goes live, where there is no pin
+  // Digest -> version: rolled back, so neither that version nor a later one with the same bytes goes live by itself. An
+  // older one with the same bytes may be what was gone back to.
+  std::map<std::string, int64_t> quarantine;
+  int64_t last_good = 0;  // went live last
   std::string last_good_digest;
   bool unloaded = false;
 
@@ -194,7 +196,7 @@ class Lifecycle {
   absl::Status CheckKnown(const std::string& model, int64_t version) const;
   std::vector<int64_t> Wanted(const Model& model) const;
   bool MayGoLive(const Model& model, int64_t version, const std::string& digest) const;
-  bool Quarantined(const Model& model, const std::string& digest) const;
+  bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
   bool Labelled(const Model& model, int64_t version) const;
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;

@@ -13,13 +13,11 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
+#include "model_loader/golden.h"
 #include "model_loader/load_control.h"
 
 namespace din {
 namespace {
-
-// Golden cases come from the publisher, who may know requests larger than this server would take.
-constexpr InputLimits kGoldenLimits = {.candidates = 1u << 20, .behaviours = 1u << 20, .list_ids = 1u << 24};
 
 // The largest |score - expected| over the golden cases; the first one beyond its tolerance is the error.
 absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::GoldenCase>& cases, LoadControl* control) {
@@ -31,7 +29,7 @@ absl::StatusOr<double> Verify(const DinModel& model, const std::vector<v1::Golde
   for (const v1::GoldenCase& golden : cases) {
     if (control != nullptr) DIN_RETURN_IF_ERROR(control->Check());
     const RequestColumns columns{golden.features(), golden.sequences(), golden.candidates()};
-    if (absl::Status status = model.decoder().Decode(columns, kGoldenLimits, input); !status.ok()) {
+    if (absl::Status status = model.decoder().Decode(columns, kGoldenInputLimits, input); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("golden case \"", golden.id(), "\": ", status.message()));
     }
     if (input.candidates != static_cast<size_t>(golden.scores_size())) {
@@ -121,6 +119,12 @@ absl::StatusOr<ModelHandle> Load(const std::string& directory, const std::string
         directory);
   }
   if (absl::Status status = BuildAndVerify(options, *loaded); !status.ok()) return InDirectory(status, directory);
+  if (options.live != nullptr && options.drift.any()) {
+    const auto drift = MeasureDrift(*options.live->model, *loaded->model, loaded->snapshot->golden(), options.read.control);
+    if (!drift.ok()) return InDirectory(drift.status(), directory);
+    const absl::Status within = CheckDrift(*drift, options.drift);
+    if (!within.ok()) return InDirectory(within, directory);
+  }
   return ModelHandle(std::move(loaded));
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/din_model.h"
+#include "model_loader/drift.h"
 #include "model_loader/snapshot.h"
 
 namespace din {
@@ -30,6 +31,8 @@ struct LoadOptions {
   ReadOptions read;
   InstructionSet instruction_set = BestInstructionSet();
   std::optional<Precision> precision;  // instead of what the spec asks for; bf16 only where the spec has a tolerance
+  DriftBounds drift;              // against `live`, on the golden cases of the new version
+  ModelHandle live;               // null: nothing to compare with
   bool allow_unverified = false;  // versions without golden cases, too; else FAILED_PRECONDITION
 };
 

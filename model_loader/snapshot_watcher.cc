@@ -283,7 +283,7 @@ void SnapshotWatcher::Run(std::stop_token stop) {
   }
 }
 
-// Until the next look at the root is due, and retiring versions are freed as soon as the last request is done.
+// Until the next look at the root is due; retiring versions are freed as soon as the last request is done.
 void SnapshotWatcher::Wait(std::stop_token stop) {
   const auto end = std::chrono::steady_clock::now() + options_.poll_interval;
   for (auto left = options_.poll_interval; left.count() > 0;) {
@@ -291,13 +291,21 @@ void SnapshotWatcher::Wait(std::stop_token stop) {
     const bool retiring = std::any_of(lifecycle_.models().begin(), lifecycle_.models().end(), [](const auto& model) {
       return !model.second.In(VersionState::kRetiring).empty();
     });
-    const bool order = wake_.wait_for(lock, stop, retiring ? std::min(kRetiringPoll, left) : left,
-                                      [this] { return std::exchange(look_again_, false); });
+    idle_ = !retiring && !look_again_;
+    wake_.notify_all();
+    wake_.wait_for(lock, stop, retiring ? std::min(kRetiringPoll, left) : left, [this] { return look_again_; });
+    idle_ = false;
+    const bool order = std::exchange(look_again_, false);
     lock.unlock();
     if (order || stop.stop_requested()) return;
     if (FreeRetired()) return;  // perhaps a load has waited for it
     left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
   }
+}
+
+bool SnapshotWatcher::WaitUntilIdle(std::chrono::milliseconds most) {
+  std::unique_lock lock(mutex_);
+  return wake_.wait_for(lock, most, [this] { return idle_ && !look_again_; });
 }
 
 }  // namespace din

@@ -79,6 +79,9 @@ class SnapshotWatcher {
   absl::Status SetLabel(const std::string& model, const std::string& label, int64_t version);
   absl::Status Unload(const std::string& model, int64_t version);
   absl::Status Load(const std::string& model);
+  // True when everything that the orders so far call for has been loaded, refused and freed; waits at most that long.
+  // For use with Start().
+  bool WaitUntilIdle(std::chrono::milliseconds most);
 
  private:
   void Scan();
@@ -110,6 +113,7 @@ class SnapshotWatcher {
   std::set<std::string> unsaved_;         // models whose policy has changed
   bool stopping_ = false;
   bool look_again_ = false;  // an order has come: do not wait for the next poll
+  bool idle_ = false;        // the thread has nothing to do before the next poll
 
   std::mutex saving_;  // taken before the other, so that policies are written in the order of their changes
   std::condition_variable_any wake_;

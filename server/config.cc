@@ -246,7 +246,7 @@ std::string HelpText() {
 std::string EffectiveConfigText(const Invocation& invocation) {
   std::string out;
   for (const Invocation::Effective& setting : invocation.effective) {
-    absl::StrAppendFormat(&out, "%-18s %-24s %s\n", setting.name, setting.value.empty() ? "-" : setting.value,
+    absl::StrAppendFormat(&out, "%-20s %-24s %s\n", setting.name, setting.value.empty() ? "-" : setting.value,
                           setting.origin);
   }
   return out;

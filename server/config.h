@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/instruction_set.h"
 #include "kernels/precision.h"
+#include "model_loader/drift.h"
 #include "server/log.h"
 #include "server/request_limits.h"
 
@@ -40,8 +41,15 @@ struct Config {
   uint64_t max_explained = 64;
   std::chrono::milliseconds poll_interval{1000};
   bool allow_unverified = false;
+  DriftBounds drift;
   uint64_t keep = 1;
-  std::string state_dir;  // empty: none
+  uint64_t memory_limit = 0;  // bytes of this process; 0: only what cgroup and machine allow
+  uint64_t load_rate = 0;     // bytes a second; 0: as fast as it goes
+  std::string state_dir;     // empty: none
+  std::string admin_listen;  // empty: the socket admin.sock in state_dir
+  std::string admin_tls_cert;
+  std::string admin_tls_key;
+  std::string admin_tls_client_ca;
   std::optional<InstructionSet> instruction_set;  // none: the best that the CPU has
   std::optional<Precision> precision;             // none: what each model's spec says
   ReadyWhen ready_when = ReadyWhen::kAll;

@@ -7,8 +7,7 @@
 #include <fstream>
 #include <limits>
 #include <optional>
-#include <sstream>
-#include <string_view>
+#include <string>
 
 namespace din {
 namespace {
@@ -36,46 +35,17 @@ double QuotaOf(const std::string& directory) {
   return kUnlimited;
 }
 
-// The tightest quota from `path` up to the root. In a container with a namespace of its own, the path is "/".
-double TightestQuota(const std::string& root, std::string path) {
+double Quota(const CgroupSources& sources) {
   double tightest = kUnlimited;
-  for (;;) {
-    tightest = std::min(tightest, QuotaOf(root + path));
-    if (path.empty()) return tightest;
-    path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
-  }
-}
-
-bool Names(const std::string& controllers, std::string_view wanted) {
-  std::istringstream list(controllers);
-  for (std::string one; std::getline(list, one, ',');) {
-    if (one == wanted) return true;
-  }
-  return false;
-}
-
-double Quota(const CpuSources& sources) {
-  double tightest = kUnlimited;
-  std::ifstream cgroups(sources.process_cgroup);
-  for (std::string line; std::getline(cgroups, line);) {  // "0::/path", or "4:cpu,cpuacct:/path"
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    while (!path.empty() && path.back() == '/') path.pop_back();
-    if (controllers.empty()) {
-      tightest = std::min(tightest, TightestQuota(sources.cgroup_root, path));
-    } else if (Names(controllers, "cpu")) {
-      tightest = std::min(tightest, TightestQuota(sources.cgroup_root + "/cpu", path));
-    }
+  for (const std::string& directory : CgroupDirectories("cpu", sources)) {
+    tightest = std::min(tightest, QuotaOf(directory));
   }
   return tightest;
 }
 
 }  // namespace
 
-int UsableCpus(const CpuSources& sources) {
+int UsableCpus(const CgroupSources& sources) {
   cpu_set_t mask;
   const int cores = sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 1;
   const double quota = std::floor(Quota(sources));

@@ -37,29 +37,42 @@ void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse&
   }
 }
 
-void EncodeStatus(const ModelStatus& model, v1::ModelStatus& out) {
+}  // namespace
+
+void EncodeModelStatus(const ModelStatus& model, v1::ModelStatus& out) {
   out.set_model(model.name);
   out.set_state(Name(model.state()));
   out.set_live_version(model.live_version);
   if (model.live_version != 0) {
+    out.set_live_digest(model.live_digest);
     out.set_live_since_ms(
         std::chrono::duration_cast<std::chrono::milliseconds>(model.live_since.time_since_epoch()).count());
   }
   out.set_loading_version(model.loading_version);
+  out.set_verifying(model.verifying);
+  if (model.progress != nullptr) {
+    out.set_loading_bytes(model.progress->bytes());
+    out.set_loading_total_bytes(model.progress->total());
+  }
   out.set_refused_version(model.refused_version);
   if (model.refused_version != 0) out.set_refused_reason(std::string(model.refused.message()));
+  for (const int64_t version : model.kept) out.add_kept_versions(version);
+  for (const int64_t version : model.retiring) out.add_retiring_versions(version);
+  out.set_pinned_version(model.policy.pinned);
+  for (const auto& [label, version] : model.policy.labels) (*out.mutable_labels())[label] = version;
+  for (const auto& [digest, version] : model.policy.quarantine) out.add_quarantined_versions(version);
+  out.set_unloaded(model.policy.unloaded);
 }
-
-}  // namespace
 
 absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetModelMetadataRequest& request,
                                     v1::GetModelMetadataResponse& response) {
   for (const ModelStatus& model : models.Statuses()) {
     response.add_models(model.name);
-    EncodeStatus(model, *response.add_statuses());
+    EncodeModelStatus(model, *response.add_statuses());
   }
   if (request.model().empty() && models.Names().size() != 1) return absl::OkStatus();
-  DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(models, request.model(), request.version()));
+  DIN_ASSIGN_OR_RETURN(const ModelHandle pinned,
+                       PinModel(models, request.model(), {request.version(), request.label()}));
   EncodeModelMetadata(*pinned, response);
   return absl::OkStatus();
 }

@@ -12,4 +12,7 @@ namespace din {
 absl::Status AnswerGetModelMetadata(const ModelRegistry& models, const v1::GetModelMetadataRequest& request,
                                     v1::GetModelMetadataResponse& response);
 
+// The status of a model on the wire.
+void EncodeModelStatus(const ModelStatus& model, v1::ModelStatus& out);
+
 }  // namespace din

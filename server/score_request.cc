@@ -25,7 +25,9 @@ std::string Served(std::vector<std::string> names) {
 
 absl::Status WhyNotLive(const ModelStatus& model) {
   std::string why = "no complete version was found";
-  if (model.loading_version != 0) {
+  if (model.policy.unloaded) {
+    why = "it was unloaded";
+  } else if (model.loading_version != 0) {
     why = absl::StrCat("version ", model.loading_version, " is loading");
   } else if (model.refused_version != 0) {
     why = absl::StrCat("version ", model.refused_version, " was refused: ", model.refused.message());
@@ -71,24 +73,32 @@ LargestValue LargestOf(const v1::ScoreRequest& request) {
 
 }  // namespace
 
-absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version) {
-  if (version < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("version: ", version, " < 0; 0 is the live one"));
+absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name,
+                                     const VersionChoice& choice) {
+  if (choice.version < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("version: ", choice.version, " < 0; 0 is the live one"));
+  }
+  if (choice.version != 0 && !choice.label.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("label: ", Quote(choice.label), " beside version ", choice.version,
+                                                   ", expected at most one of the two"));
   }
   if (name.empty()) {
     std::vector<std::string> names = models.Names();
-    if (names.size() == 1) return PinModel(models, names[0], version);
+    if (names.size() == 1) return PinModel(models, names[0], choice);
     if (names.empty()) return absl::NotFoundError("model: no model is served");
     return absl::InvalidArgumentError(absl::StrCat("model: empty, but ", names.size(), " are served; ", Served(names)));
   }
-  if (ModelHandle pinned = models.Find(name, {.version = version})) return pinned;
-  const ModelHandle live = version != 0 ? models.Find(name) : nullptr;
-  if (live != nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("version: ", version, " of model ", Quote(name), " is not served; live: ", live->version));
+  if (ModelHandle pinned = models.Find(name, choice)) return pinned;
+  const std::optional<ModelStatus> status = models.StatusOf(name);
+  if (!status) {
+    return absl::NotFoundError(absl::StrCat("model: ", Quote(name), " is not served; ", Served(models.Names())));
   }
-  if (const std::optional<ModelStatus> status = models.StatusOf(name)) return WhyNotLive(*status);
-  return absl::NotFoundError(absl::StrCat("model: ", Quote(name), " is not served; ", Served(models.Names())));
+  if (status->live_version == 0) return WhyNotLive(*status);
+  const std::string what =
+      choice.label.empty() ? absl::StrCat("version: ", choice.version) : absl::StrCat("label: ", Quote(choice.label));
+  return absl::NotFoundError(
+      absl::StrCat(what, " of model ", Quote(name), " is not served; live: ", status->live_version,
+                   status->kept.empty() ? "" : absl::StrCat(", kept: ", absl::StrJoin(status->kept, ", "))));
 }
 
 absl::Status DecodeScoreRequest(const v1::ScoreRequest& request, const DinModel& model, const RequestLimits& limits,

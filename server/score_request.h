@@ -16,9 +16,10 @@
 
 namespace din {
 
-// Pins the model that a request names, and its version (0: the live one). An empty name is the only model served.
-// NOT_FOUND, or INVALID_ARGUMENT for an empty name among several, with what there is, and why a model is not live.
-absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, int64_t version);
+// Pins the model that a request names, and the version that it chooses. An empty name is the only model served.
+// NOT_FOUND, or INVALID_ARGUMENT for an empty name among several or a version beside a label, with what there is, and
+// why a model is not live.
+absl::StatusOr<ModelHandle> PinModel(const ModelRegistry& models, const std::string& name, const VersionChoice& choice);
 
 // The only judge of untrusted input. INVALID_ARGUMENT names the field, the value and the limit. Does not allocate for a
 // good request that is no larger than one which `input` has held.

@@ -110,7 +110,8 @@ class ScoreCall final : public Call {
   absl::Status Answer(ScoringMemory& memory) override {
     v1::ScoreRequest request;
     DIN_RETURN_IF_ERROR(Parse(request_, request));
-    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(service_.models, request.model(), request.version()));
+    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned,
+                         PinModel(service_.models, request.model(), {request.version(), request.label()}));
     DIN_RETURN_IF_ERROR(ScoreAndRank(request, *pinned->model, memory));
     v1::ScoreResponse response;
     EncodeScoreResponse({request, *pinned, memory.input, memory.scores, memory.ranking}, response);
@@ -127,7 +128,8 @@ class ExplainCall final : public Call {
     v1::ExplainRequest request;
     DIN_RETURN_IF_ERROR(Parse(request_, request));
     const v1::ScoreRequest& score = request.request();
-    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned, PinModel(service_.models, score.model(), score.version()));
+    DIN_ASSIGN_OR_RETURN(const ModelHandle pinned,
+                         PinModel(service_.models, score.model(), {score.version(), score.label()}));
     DIN_RETURN_IF_ERROR(ScoreAndRank(score, *pinned->model, memory));
     const ScoredRequest scored{score, *pinned, memory.input, memory.scores, memory.ranking};
     DIN_ASSIGN_OR_RETURN(const std::vector<uint32_t> candidates, CandidatesToExplain(request, scored, service_.limits));

@@ -11,9 +11,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,8 +31,11 @@
 #include "model_loader/model_holder.h"
 #include "model_loader/policy_store.h"
 #include "model_loader/snapshot_watcher.h"
+#include "server/admin_server.h"
 #include "server/bind_probe.h"
 #include "server/cpu_quota.h"
+#include "server/event_feed.h"
+#include "server/memory_budget.h"
 #include "server/server.h"
 
 namespace din {
@@ -105,6 +110,7 @@ class Process {
     DIN_RETURN_IF_ERROR(CheckModelRoot());
     for (const std::string& address : config_.listen) DIN_RETURN_IF_ERROR(ProbeBind(address));
     DIN_RETURN_IF_ERROR(MakeWatcher());
+    DIN_RETURN_IF_ERROR(StartAdmin());
     DIN_RETURN_IF_ERROR(LoadUnlessStopped());
     Server::Options options;
     options.listen = config_.listen;
@@ -114,17 +120,23 @@ class Process {
     options.max_request_bytes = config_.max_request_bytes;
     options.limits = config_.limits();
     options.models = &registry_;
-    DIN_ASSIGN_OR_RETURN(server_, Server::Start(options));
+    absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
+    if (!server.ok()) return server.status();
+    {
+      const std::lock_guard lock(health_);
+      server_ = *std::move(server);
+    }
     UpdateHealth();
     if (!config_.port_file.empty()) DIN_RETURN_IF_ERROR(WritePortFile(config_.port_file, server_->ports()));
     log_.Info("listening", {{"addresses", absl::StrJoin(server_->addresses(), ",")},
+                            {"admin", admin_ == nullptr ? "none" : admin_->address()},
                             {"threads", options.threads},
                             {"queue", options.queue},
                             {"instruction_set", Name(config_.instruction_set.value_or(BestInstructionSet()))},
                             {"models", registry_.Names().size()},
                             {"ready", ready_},
                             {"version", DIN_VERSION}});
-    watcher_->Start();  // from here on, what OnEvent uses is the watcher's thread's
+    watcher_->Start();
     return absl::OkStatus();
   }
 
@@ -140,6 +152,7 @@ class Process {
     bool hurried = WaitForSignal(delay) != 0;
     const auto hurry = [&hurried] { return hurried = hurried || WaitForSignal(std::chrono::milliseconds(0)) != 0; };
     const bool finished = server_->Drain(config_.drain_timeout, hurry);
+    admin_.reset();
     watcher_->Stop();
     if (!config_.port_file.empty()) unlink(config_.port_file.c_str());
     if (finished)
@@ -156,13 +169,17 @@ class Process {
     load.instruction_set = config_.instruction_set.value_or(BestInstructionSet());
     load.precision = config_.precision;
     load.allow_unverified = config_.allow_unverified;
+    load.drift = config_.drift;
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
     options.registry = &registry_;
     options.lifecycle.keep = config_.keep;
+    options.memory = [limit = config_.memory_limit] { return TightestMemoryBudget(limit); };
+    options.bytes_per_second = config_.load_rate;
     options.load = [load, root = config_.model_root](const LoadRequest& request) {
       LoadOptions with = load;
       with.read.control = request.control;
+      with.live = request.live;
       with.read.limits.total_bytes = request.bytes;
       if (request.live != nullptr && request.live->snapshot != nullptr) with.read.base = request.live->snapshot.get();
       return LoadModel(root, request.model, request.version, with);
@@ -172,10 +189,41 @@ class Process {
     return options;
   }
 
+  // Before models are loaded, so that operators can look on and decide.
+  absl::Status StartAdmin() {
+    AdminServer::Options options;
+    options.listen = config_.admin_listen;
+    if (options.listen.empty() && !config_.state_dir.empty()) {
+      options.listen = absl::StrCat("unix:", config_.state_dir, "/admin.sock");
+    }
+    if (options.listen.empty()) return absl::OkStatus();
+    options.tls_certificate = config_.admin_tls_cert;
+    options.tls_key = config_.admin_tls_key;
+    options.tls_client_ca = config_.admin_tls_client_ca;
+    options.watcher = &*watcher_;
+    options.models = &registry_;
+    options.events = &events_;
+    options.log = &log_;
+    DIN_ASSIGN_OR_RETURN(admin_, AdminServer::Start(options));
+    return absl::OkStatus();
+  }
+
+  // What publishers write and what operators decide are different people's.
+  absl::Status CheckStateDirectory() const {
+    const std::filesystem::path root = std::filesystem::weakly_canonical(config_.model_root);
+    const std::filesystem::path state = std::filesystem::weakly_canonical(config_.state_dir);
+    if (std::mismatch(root.begin(), root.end(), state.begin(), state.end()).first != root.end()) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("state-dir ", config_.state_dir, ": in the model root ", config_.model_root));
+  }
+
   // The watcher starts with what operators decided before a restart.
   absl::Status MakeWatcher() {
     SnapshotWatcher::Options options = WatcherOptions();
     if (!config_.state_dir.empty()) {
+      DIN_RETURN_IF_ERROR(CheckStateDirectory());
       absl::StatusOr<std::unique_ptr<PolicyStore>> store = PolicyStore::Open(config_.state_dir);
       if (!store.ok()) return Prefixed(absl::StrCat("state-dir ", config_.state_dir, ": "), store.status());
       store_ = *std::move(store);
@@ -220,6 +268,7 @@ class Process {
   // From the watcher's thread or an operator's call; never two at once.
   void OnEvent(const LifecycleEvent& event) {
     using Kind = LifecycleEvent::Kind;
+    events_.Add(event);
     switch (event.kind) {
       case Kind::kLive:
         LogLive(event);
@@ -250,7 +299,7 @@ class Process {
         log_.Info(absl::StrCat("model ", Name(event.kind)), {{"model", event.model}, {"version", event.version}});
         return;
     }
-    if (server_ != nullptr) UpdateHealth();
+    UpdateHealth();
   }
 
   void LogLive(const LifecycleEvent& event) {
@@ -282,6 +331,8 @@ class Process {
 
   // Once ready, the server stays so: a bad new model must not take the good ones out of rotation.
   void UpdateHealth() {
+    const std::lock_guard lock(health_);
+    if (server_ == nullptr) return;
     size_t live = 0;
     std::vector<std::string> not_live;
     const std::vector<ModelStatus> models = registry_.Statuses();
@@ -305,7 +356,10 @@ class Process {
   // The watcher goes after the server: it frees models, and by then no request may hold one.
   ModelRegistry registry_;
   std::unique_ptr<PolicyStore> store_;
+  EventFeed events_;
   std::optional<SnapshotWatcher> watcher_;
+  std::unique_ptr<AdminServer> admin_;
+  std::mutex health_;  // of `server_` and `ready_`, which events of any thread look at
   std::unique_ptr<Server> server_;
 };
 

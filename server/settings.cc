@@ -87,6 +87,19 @@ SettingValue Choice(Enum Config::*field, std::vector<std::pair<std::string_view,
           }};
 }
 
+// "none" is whatever the default has: no bound.
+SettingValue DriftBound(double DriftBounds::*field) {
+  return {[field](std::string_view text, Config& config) -> std::optional<std::string> {
+            const std::optional<double> number = ParseNumber<double>(text);
+            if (text != "none" && !(number && *number >= -1 && *number <= 1)) return "none, or a number in [-1, 1]";
+            config.drift.*field = text == "none" ? DriftBounds().*field : *number;
+            return std::nullopt;
+          },
+          [field](const Config& config) {
+            return config.drift.*field == DriftBounds().*field ? "none" : absl::StrCat(config.drift.*field);
+          }};
+}
+
 bool IsAddress(std::string_view text) {
   if (text.starts_with("unix:")) return text.size() > 5;
   const size_t colon = text.rfind(':');
@@ -167,8 +180,20 @@ const std::vector<SettingGroup>& SettingGroups() {
        {{"model-root", "DIR", "directory of the models: <DIR>/<model>/<version>/; required", Text(&Config::model_root)},
         {"poll-interval", "DURATION", "how often the root is searched for new versions",
          Duration(&Config::poll_interval, milliseconds(10), hours(1))},
+        {"drift-largest", "CHANGE",
+         "refuse a version of which a golden case's score differs from the live one's by more; none, or a number",
+         DriftBound(&DriftBounds::largest_change)},
+        {"drift-mean", "CHANGE", "the same for the mean change of all golden scores",
+         DriftBound(&DriftBounds::mean_change)},
+        {"drift-rank", "RHO", "refuse one that ranks the golden cases' candidates with less rank correlation",
+         DriftBound(&DriftBounds::rank_correlation)},
         {"keep", "N", "previous versions of a model that stay in memory for a rollback; dropped when a load needs room",
          Count(&Config::keep, 0, 16)},
+        {"memory-limit", "BYTES",
+         "of this process, besides what cgroup and machine allow; a load that would pass it is refused; 0: none",
+         Bytes(&Config::memory_limit, 0, uint64_t{1} << 50)},
+        {"load-rate", "BYTES", "that a load may read a second, so that others on this disk notice less; 0: no limit",
+         Bytes(&Config::load_rate, 0, uint64_t{1} << 40)},
         {"state-dir", "DIR", "where pins, labels, rollbacks and the last good versions survive a restart",
          Text(&Config::state_dir)},
         {"ready-when", "WHEN",
@@ -190,6 +215,14 @@ const std::vector<SettingGroup>& SettingGroups() {
       {"Network",
        {{"listen", "ADDRESS", "host:port, [ipv6]:port or unix:path; port 0 is any free one; repeat, or use commas",
          Addresses(), true},
+        {"admin-listen", "ADDRESS",
+         "for dinctl pin, rollback, …: unix:path (mode 0600), or host:port with the three files below; empty: "
+         "admin.sock in state-dir",
+         Text(&Config::admin_listen)},
+        {"admin-tls-cert", "FILE", "PEM certificate of the admin listener on TCP", Text(&Config::admin_tls_cert)},
+        {"admin-tls-key", "FILE", "its PEM key", Text(&Config::admin_tls_key)},
+        {"admin-tls-client-ca", "FILE", "PEM certificates of those who sign operators' certificates",
+         Text(&Config::admin_tls_client_ca)},
         {"port-file", "FILE", "write the ports of the TCP listeners there, one a line, when ready to answer",
          Text(&Config::port_file)}}},
       {"Load",

@@ -18,12 +18,23 @@ namespace {
 constexpr CommandOption kServerOptions[] = {
     {"server", "ADDRESS", "host:port or unix:path [DIN_SERVER, else 127.0.0.1:8500]"},
     {"timeout", "DURATION", "give up after this long [5s]"}};
+constexpr CommandOption kAdminOptions[] = {
+    {"admin", "ADDRESS", "unix:path or host:port [DIN_ADMIN, else unix:/var/lib/din-server/admin.sock]"},
+    {"timeout", "DURATION", "give up waiting after this long [10m]"},
+    {"tls-ca", "FILE", "PEM certificates of who signs the server's; for host:port"},
+    {"tls-cert", "FILE", "your own PEM certificate"},
+    {"tls-key", "FILE", "its PEM key"}};
 constexpr CommandOption kCommonOptions[] = {{"json", nullptr, "print JSON instead of text"},
                                             {"help", nullptr, "print this"}};
 
 std::vector<CommandOption> OptionsOf(const Command& command) {
   std::vector<CommandOption> options = command.options;
-  if (command.uses_server) options.insert(options.end(), std::begin(kServerOptions), std::end(kServerOptions));
+  if (command.uses == Command::Uses::kServer) {
+    options.insert(options.end(), std::begin(kServerOptions), std::end(kServerOptions));
+  }
+  if (command.uses == Command::Uses::kAdmin) {
+    options.insert(options.end(), std::begin(kAdminOptions), std::end(kAdminOptions));
+  }
   options.insert(options.end(), std::begin(kCommonOptions), std::end(kCommonOptions));
   return options;
 }

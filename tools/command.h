@@ -42,12 +42,14 @@ struct CommandOption {
 };
 
 struct Command {
+  enum class Uses { kNothing, kServer, kAdmin };  // which listener; with it come the options to say where it is
+
   const char* name;
   const char* arguments;  // "REQUEST"
   const char* summary;
   const char* details;  // with an example
   size_t positional;    // how many it needs
-  bool uses_server;     // takes --server and --timeout
+  Uses uses;
   std::vector<CommandOption> options;
   // The exit code, or INVALID_ARGUMENT for a usage error; it has printed everything else itself.
   absl::StatusOr<int> (*run)(const Arguments& arguments);
@@ -57,6 +59,7 @@ struct Command {
 std::vector<Command> ScoreCommands();     // score, explain
 std::vector<Command> ModelCommands();     // metadata, status
 std::vector<Command> SnapshotCommands();  // verify, inspect, diff, seal
+std::vector<Command> AdminCommands();     // load, pin, unpin, rollback, label, unload, watch
 
 // INVALID_ARGUMENT for unknown options (with the nearest name), missing values and a wrong number of arguments.
 absl::StatusOr<Arguments> ParseArguments(const Command& command, std::span<const char* const> arguments);

@@ -14,7 +14,7 @@ namespace {
 
 std::vector<din::Command> AllCommands() {
   std::vector<din::Command> all;
-  for (const auto& group : {din::ScoreCommands(), din::ModelCommands(), din::SnapshotCommands()}) {
+  for (const auto& group : {din::ScoreCommands(), din::ModelCommands(), din::AdminCommands(), din::SnapshotCommands()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;
@@ -24,7 +24,7 @@ std::string Overview(const std::vector<din::Command>& commands) {
   std::string out = "dinctl: the command-line client of din-server\n\n";
   for (const din::Command& command : commands) {
     const std::string usage = absl::StrCat(command.name, *command.arguments == '\0' ? "" : " ", command.arguments);
-    absl::StrAppendFormat(&out, "  dinctl %-18s %s\n", usage, command.summary);
+    absl::StrAppendFormat(&out, "  dinctl %-25s %s\n", usage, command.summary);
   }
   return out +
          "\n"

@@ -6,8 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "model/status_macros.h"
 #include "model_loader/json.h"
+#include "tools/admin_client.h"
 #include "tools/client.h"
 #include "tools/command.h"
 #include "tools/render.h"
@@ -120,24 +122,13 @@ struct ModelStatusRow {
   absl::StatusOr<v1::GetModelMetadataResponse> metadata;
 };
 
-// What an operator should know beside the live version.
-std::string Note(const v1::ModelStatus& status) {
-  std::string note = status.live_version() == 0 && status.loading_version() == 0 && status.refused_version() == 0
-                         ? "no complete version was found"
-                         : "";
-  if (status.loading_version() != 0) note = absl::StrCat("version ", status.loading_version(), " is loading");
-  if (status.refused_version() != 0) {
-    absl::StrAppend(&note, note.empty() ? "" : "; ", "version ", status.refused_version(),
-                    " was refused: ", Printable(status.refused_reason(), 300));
-  }
-  return note;
-}
-
 void PrintStatus(const std::string& address, const std::string& server, const std::vector<ModelStatusRow>& rows) {
   std::printf("server %s: %s\n\n", address.c_str(), server.c_str());
   Table table({{"model"},
                {"health"},
                {"version", Align::kRight},
+               {"kept"},
+               {"policy"},
                {"digest"},
                {"golden", Align::kRight},
                {"largest error", Align::kRight},
@@ -147,14 +138,16 @@ void PrintStatus(const std::string& address, const std::string& server, const st
   for (const ModelStatusRow& row : rows) {
     if (!row.metadata.ok()) {
       const std::string error = Printable(std::string(row.metadata.status().message()), 300);
-      table.Add({Printable(row.name), row.health, "-", "-", "-", "-", "-", "-",
-                 row.status.live_version() == 0 ? Note(row.status) : error});
+      table.Add({Printable(row.name), row.health, "-", "-", PolicyText(row.status), "-", "-", "-", "-", "-",
+                 row.status.live_version() == 0 ? StatusNote(row.status) : error});
       continue;
     }
     const v1::GetModelMetadataResponse& m = *row.metadata;
-    table.Add({Printable(row.name), row.health, absl::StrCat(m.version()), m.digest().substr(0, 12),
-               absl::StrCat(m.golden_cases()), absl::StrFormat("%.2g", m.largest_golden_error()),
-               Printable(m.instruction_set()), HumanBytes(m.memory_bytes()), Note(row.status)});
+    table.Add({Printable(row.name), row.health, absl::StrCat(m.version()),
+               row.status.kept_versions().empty() ? "-" : absl::StrJoin(row.status.kept_versions(), ", "),
+               PolicyText(row.status), m.digest().substr(0, 12), absl::StrCat(m.golden_cases()),
+               absl::StrFormat("%.2g", m.largest_golden_error()), Printable(m.instruction_set()),
+               HumanBytes(m.memory_bytes()), StatusNote(row.status)});
   }
   std::fputs(table.Text().c_str(), stdout);
 }
@@ -210,7 +203,7 @@ std::vector<Command> ModelCommands() {
        .details = "  dinctl metadata --model movielens\n"
                   "  dinctl metadata --model movielens --example > request.json\n",
        .positional = 0,
-       .uses_server = true,
+       .uses = Command::Uses::kServer,
        .options = {{"model", "NAME", "[the only one served]"},
                    {"version", "N", "[the live one]"},
                    {"example", nullptr, "print a request with one row of every required feature, in JSON"}},
@@ -222,7 +215,7 @@ std::vector<Command> ModelCommands() {
                   "\n"
                   "  dinctl status --server ads-scoring-3:8500\n",
        .positional = 0,
-       .uses_server = true,
+       .uses = Command::Uses::kServer,
        .options = {},
        .run = Status},
   };

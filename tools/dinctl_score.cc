@@ -226,7 +226,7 @@ std::vector<Command> ScoreCommands() {
                   "\n"
                   "`dinctl metadata --example` prints a request to start from.\n",
        .positional = 1,
-       .uses_server = true,
+       .uses = Command::Uses::kServer,
        .options = {{"top", "N", "only the N best [top_k of the request, else all]"}},
        .run = Score},
       {.name = "explain",
@@ -237,7 +237,7 @@ std::vector<Command> ScoreCommands() {
                   "\n"
                   "  dinctl explain request.json --candidates 0,3 --behaviours 5\n",
        .positional = 1,
-       .uses_server = true,
+       .uses = Command::Uses::kServer,
        .options = {{"candidates", "I,J,…", "positions in the request [the best one]"},
                    {"behaviours", "N", "show the N weightiest [10]"},
                    {"recent", "N", "show the N latest [5]"},

@@ -263,7 +263,7 @@ std::vector<Command> SnapshotCommands() {
            "\n"
            "  dinctl verify models/movielens/3\n",
        .positional = 1,
-       .uses_server = false,
+       .uses = Command::Uses::kNothing,
        .options = {},
        .run = Verify},
       {.name = "inspect",
@@ -273,7 +273,7 @@ std::vector<Command> SnapshotCommands() {
                   "\n"
                   "  dinctl inspect models/movielens/3\n",
        .positional = 1,
-       .uses_server = false,
+       .uses = Command::Uses::kNothing,
        .options = {},
        .run = Inspect},
       {.name = "diff",
@@ -287,7 +287,7 @@ std::vector<Command> SnapshotCommands() {
            "\n"
            "  dinctl diff models/ads/11 staging/ads/12 models/ads/12\n",
        .positional = 3,
-       .uses_server = false,
+       .uses = Command::Uses::kNothing,
        .options = {},
        .run = Diff},
       {.name = "seal",
@@ -298,7 +298,7 @@ std::vector<Command> SnapshotCommands() {
                   "\n"
                   "  dinctl seal models/movielens/.tmp-3 && mv models/movielens/.tmp-3 models/movielens/3\n",
        .positional = 1,
-       .uses_server = false,
+       .uses = Command::Uses::kNothing,
        .options = {{"unverified", nullptr, "allow no golden cases; din-server then wants --allow-unverified yes"}},
        .run = Seal},
   };

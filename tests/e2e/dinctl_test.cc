@@ -32,7 +32,8 @@ Finished Dinctl(const std::vector<std::string>& arguments, const std::string& in
 TEST(DinctlTest, HelpNamesEveryCommandAndEachHasAnExample) {
   const Finished help = Dinctl({"--help"});
   EXPECT_EQ(help.exit_code, kOk);
-  for (const std::string command : {"score", "explain", "metadata", "status", "verify", "inspect", "seal"}) {
+  for (const std::string command : {"score", "explain", "metadata", "status", "load", "pin", "unpin",
+                                    "rollback", "label", "unload", "watch", "verify", "inspect", "seal"}) {
     EXPECT_THAT(help.output, HasSubstr("dinctl " + command));
     const Finished own = Dinctl({command, "--help"});
     EXPECT_EQ(own.exit_code, kOk);

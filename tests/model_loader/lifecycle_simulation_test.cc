@@ -29,10 +29,11 @@ struct DiskVersion {
   Quality quality = Quality::kGood;
   int edition = 0;  // of its files: stamp and digest follow from it
   uint64_t bytes = 0;
+  bool same = false;  // bytes that other versions of the model have, too
 };
 
 std::string DigestOf(const std::string& model, int64_t version, const DiskVersion& disk) {
-  return absl::StrCat(model, "/", version, "#", disk.edition);
+  return disk.same ? model + "#same" : absl::StrCat(model, "/", version, "#", disk.edition);
 }
 
 // As the registry has it.
@@ -107,6 +108,7 @@ class World {
     DiskVersion& disk = disk_[model][version];
     disk.edition = ++editions_;
     disk.bytes = 20 + Draw(60);
+    disk.same = Draw(8) == 0;
     const size_t quality = Draw(10);
     disk.quality = quality < 6   ? Quality::kGood
                    : quality < 8 ? Quality::kBad
@@ -378,7 +380,8 @@ class World {
         return disk != disk_[name].end() && disk->second.quality == Quality::kGood;
       };
       const auto quarantined = [&](int64_t version) {
-        return model.policy.quarantine.contains(DigestOf(name, version, disk_[name][version]));
+        const auto entry = model.policy.quarantine.find(DigestOf(name, version, disk_[name][version]));
+        return entry != model.policy.quarantine.end() && version >= entry->second;
       };
       const auto stable = model.policy.labels.find("stable");
       const int64_t target = model.policy.pinned != 0              ? model.policy.pinned
@@ -388,7 +391,9 @@ class World {
         if (good(target) && model.live != target) return absl::StrCat(name, ": ", target, " should be live");
       } else {
         for (const auto& [version, disk] : disk_[name]) {
-          const bool back = model.live != 0 && model.policy.quarantine.contains(model.memory.at(model.live).digest);
+          const auto entry = model.live == 0 ? model.policy.quarantine.end()
+                                             : model.policy.quarantine.find(model.memory.at(model.live).digest);
+          const bool back = entry != model.policy.quarantine.end() && model.live >= entry->second;
           if (model.memory.contains(version)) continue;  // perhaps an older edition: a number is loaded once
           if ((version > model.live || back) && good(version) && !quarantined(version)) {
             return absl::StrCat(name, ": ", version, " should be live, not ", model.live);

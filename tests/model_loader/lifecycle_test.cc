@@ -130,6 +130,23 @@ TEST(LifecycleTest, ARollbackToWhatIsNotInMemoryLoadsItWhileTheLiveOneServes) {
   EXPECT_EQ(lives.Model().live, 1);
 }
 
+TEST(LifecycleTest, AnOlderVersionWithTheSameBytesIsNotQuarantinedWithTheNewerOne) {
+  Lives lives;
+  const auto same = [](int64_t version) { return FoundVersion{.version = version, .stamp = "s", .digest = "d"}; };
+  const auto load = [&](const std::vector<FoundVersion>& found) {
+    lives.lifecycle.Found("m", found);
+    while (const auto order = lives.lifecycle.NextLoad(lives.now, {})) {
+      lives.lifecycle.Loaded("m", order->version, "d", 1);
+    }
+  };
+  load({same(1)});
+  load({same(1), same(2)});
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  lives.lifecycle.Freed("m", 2);
+  load({same(1), same(2), same(3)});
+  EXPECT_EQ(lives.Model().live, 1) << "3 has the bytes that were rolled back";
+}
+
 TEST(LifecycleTest, PinAndLabelMoveAlongWithARollback) {
   Lives lives;
   lives.Find({1, 2});

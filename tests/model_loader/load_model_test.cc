@@ -52,6 +52,52 @@ TEST_F(LoadModelTest, WrongGoldenScoreIsRefusedWithTheCaseAndTheDifference) {
   ExpectRefused(absl::StatusCode::kFailedPrecondition, "golden case \"r1\", candidate 2: score ");
 }
 
+TEST_F(LoadModelTest, DriftBeyondTheBoundIsRefusedWithItsFigures) {
+  const auto live = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
+  ASSERT_TRUE(live.ok()) << live.status();
+  // A model that reproduces its own golden scores, and ranks the other way round.
+  std::vector<float> turned;
+  Publish([&](SnapshotContents& c) {
+    const Tensor& head = c.tensors.at("head.w");
+    const auto* weights = reinterpret_cast<const float*>(head.data);
+    for (size_t i = 0; i < head.bytes / sizeof(float); ++i) turned.push_back(-weights[i]);
+    c.tensors.at("head.w").data = reinterpret_cast<const std::byte*>(turned.data());
+    c.unverified = true;
+    c.golden.clear();
+  });
+  LoadOptions options;
+  options.allow_unverified = true;
+  const auto next = LoadModel(root_.path(), "ads", 1, options);
+  ASSERT_TRUE(next.ok()) << next.status();
+  const auto& cases = (*live)->snapshot->golden();
+  const auto drift = MeasureDrift(*(*live)->model, *(*next)->model, cases, nullptr);
+  ASSERT_TRUE(drift.ok()) << drift.status();
+  EXPECT_GT(drift->largest_change, 0);
+  EXPECT_GE(drift->largest_change, drift->mean_change);
+  EXPECT_NEAR(drift->rank_correlation, -1, 1e-9);
+  ExpectError(CheckDrift(*drift, {.rank_correlation = 0.9}), absl::StatusCode::kFailedPrecondition,
+              {"largest change ", "mean change ", "rank correlation -1; bound: rank correlation 0.9"});
+  ExpectError(CheckDrift(*drift, {.largest_change = 1e-9, .mean_change = 1e-9}), absl::StatusCode::kFailedPrecondition,
+              {"bound: largest change 1e-09, mean change 1e-09"});
+  EXPECT_TRUE(CheckDrift(*drift, {}).ok());
+  const auto same = MeasureDrift(*(*live)->model, *(*live)->model, cases, nullptr);
+  EXPECT_EQ(same->largest_change, 0);
+  EXPECT_NEAR(same->rank_correlation, 1, 1e-12);
+  EXPECT_TRUE(CheckDrift(*same, {.largest_change = 0, .mean_change = 0, .rank_correlation = 0.999}).ok());
+}
+
+TEST_F(LoadModelTest, LoadHoldsToTheDriftBound) {
+  const auto live = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
+  LoadOptions options;
+  options.live = *live;
+  options.drift.largest_change = 0;
+  EXPECT_TRUE(LoadModelFrom(GoldenDirectory(), "ads", 2, options).ok()) << "the same model has none";
+  options.drift.rank_correlation = 1;
+  options.drift.largest_change = -1;
+  ExpectError(LoadModelFrom(GoldenDirectory(), "ads", 2, options).status(), absl::StatusCode::kFailedPrecondition,
+              {"/1: drift from the live version", "bound: largest change -1"});
+}
+
 TEST_F(LoadModelTest, SwappedTensorsOfOneShapeAreCaughtByTheGoldenScores) {
   Publish([](SnapshotContents& c) { std::swap(c.tensors.at("att0.l0.act.mean"), c.tensors.at("att0.l0.b")); });
   ExpectRefused(absl::StatusCode::kFailedPrecondition, "golden case");

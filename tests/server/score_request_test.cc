@@ -86,35 +86,35 @@ class ShopTest : public ::testing::Test {
 };
 
 TEST_F(ShopTest, EmptyNameIsTheOnlyModelServed) {
-  EXPECT_EQ(PinModel(models_, "", 0).status(), absl::NotFoundError("model: no model is served"));
+  EXPECT_EQ(PinModel(models_, "", {.version = 0}).status(), absl::NotFoundError("model: no model is served"));
   models_.GetOrAdd("shop").Swap(shop_);
   models_.GetOrAdd("not-live");
-  EXPECT_EQ(*PinModel(models_, "", 0), shop_);
-  EXPECT_EQ(*PinModel(models_, "", 3), shop_);
-  EXPECT_EQ(*PinModel(models_, "shop", 0), shop_);
+  EXPECT_EQ(*PinModel(models_, "", {.version = 0}), shop_);
+  EXPECT_EQ(*PinModel(models_, "", {.version = 3}), shop_);
+  EXPECT_EQ(*PinModel(models_, "shop", {.version = 0}), shop_);
   models_.GetOrAdd("zoo").Swap(shop_);
-  EXPECT_EQ(PinModel(models_, "", 0).status(),
+  EXPECT_EQ(PinModel(models_, "", {.version = 0}).status(),
             absl::InvalidArgumentError("model: empty, but 2 are served; served: shop, zoo"));
 }
 
 TEST_F(ShopTest, UnknownModelAndVersionSayWhatThereIs) {
   models_.GetOrAdd("shop").Swap(shop_);
-  EXPECT_EQ(PinModel(models_, "ship\n", 0).status(),
+  EXPECT_EQ(PinModel(models_, "ship\n", {.version = 0}).status(),
             absl::NotFoundError("model: \"ship\\n\" is not served; served: shop"));
-  EXPECT_EQ(PinModel(models_, "shop", 2).status(),
+  EXPECT_EQ(PinModel(models_, "shop", {.version = 2}).status(),
             absl::NotFoundError("version: 2 of model \"shop\" is not served; live: 3"));
   ModelStatus bad;
   bad.name = "bad";
   bad.refused_version = 5;
   bad.refused = absl::DataLossError("weights.safetensors: cut");
   models_.GetOrAdd("bad").SetStatus(bad);
-  EXPECT_EQ(PinModel(models_, "bad", 0).status(),
+  EXPECT_EQ(PinModel(models_, "bad", {.version = 0}).status(),
             absl::NotFoundError("model: \"bad\" is not live: version 5 was refused: weights.safetensors: cut"));
   bad.loading_version = 6;
   models_.GetOrAdd("bad").SetStatus(bad);
-  EXPECT_EQ(PinModel(models_, "bad", 0).status(),
+  EXPECT_EQ(PinModel(models_, "bad", {.version = 0}).status(),
             absl::NotFoundError("model: \"bad\" is not live: version 6 is loading"));
-  EXPECT_EQ(PinModel(models_, "shop", -1).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(PinModel(models_, "shop", {.version = -1}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 // --- Decode, encode --------------------------------------------------------------------------------------------------

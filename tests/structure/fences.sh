@@ -31,7 +31,7 @@ fence model_loader model_loader model kernels proto
 fence server server model_loader model kernels proto
 fence tools tools server model_loader model kernels proto
 fence trainer trainer model_loader model proto
-report "the wire below the server" "$(grep -rnE --include='*.h' --include='*.cc' '#include "proto/scoring' kernels model model_loader trainer || true)"
+report "the wire below the server" "$(grep -rnE --include='*.h' --include='*.cc' '#include "proto/(scoring|admin)' kernels model model_loader trainer || true)"
 only '#include [<"](oneapi/)?dnnl' "oneDNN" 'kernels/dense\.cc:'
 only '#include [<"]hwy/' "Highway" 'kernels/[a-z_]+(-inl\.h|\.cc):'
 only '#include [<"]grpc' "gRPC" '(server|tools|bench|tests)/'

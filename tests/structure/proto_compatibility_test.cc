@@ -70,7 +70,8 @@ TEST(ProtoCompatibilityTest, ReleasedDescriptorIsUpToDate) {
   EXPECT_EQ(FactsOf(Read(std::string(std::getenv("DIN_SOURCE_DIR")) + "/proto/released.binpb")),
             FactsOf(Read(DIN_CURRENT_DESCRIPTOR)))
       << "something was added: record it with\n"
-         "  protoc -I. --descriptor_set_out=proto/released.binpb proto/model_spec.proto proto/scoring.proto";
+         "  protoc -I. --descriptor_set_out=proto/released.binpb proto/model_spec.proto proto/scoring.proto "
+         "proto/admin.proto";
 }
 
 }  // namespace
