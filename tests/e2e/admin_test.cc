@@ -75,7 +75,7 @@ TEST_F(AdminTest, RollbackPinAndLabelAreObeyedAndSurviveAKill) {
     const nlohmann::json unpinned = DinctlJson({"unpin", "ads"});
     EXPECT_EQ(unpinned["live_version"], "3");
     EXPECT_THAT(server.Log(),
-                AllOf(HasSubstr("event=admin call=Pin"), HasSubstr("model=ads version=1"), HasSubstr("result=OK")));
+                AllOf(HasSubstr("event=\"admin\" call=Pin"), HasSubstr("model=ads version=1"), HasSubstr("result=OK")));
     server.Signal(SIGKILL);
     server.Wait();
   }
@@ -182,7 +182,7 @@ TEST_F(AdminTest, TcpLetsInOnlyWhoHasACertificate) {
   root_.PublishGolden(kCase, "ads", 1);
   RunningServer server(root_, {"--admin-listen=127.0.0.1:0", "--admin-tls-cert=" + tls / "server.pem",
                                "--admin-tls-key=" + tls / "server.key", "--admin-tls-client-ca=" + tls / "ca.pem"});
-  ASSERT_TRUE(server.LogSays("event=listening"));
+  ASSERT_TRUE(server.LogSays("event=\"listening\""));
   const std::string log = server.Log();
   const size_t at = log.find("admin=") + 6;
   const std::string address = log.substr(at, log.find(' ', at) - at);
