@@ -11,7 +11,8 @@ namespace din {
 
 enum class Precision {
   kFp32,
-  kFp32Split,  // each fp32 as the sum of two bf16 and three of their four products: as exact as fp32, on matrix units
+  kFp32Split,  // each fp32 as the sum of two bf16 and three of their four products: as exact as fp32. It pays on matrix
+               // units alone and has no kernel so far, so nothing supports it
   kBf16,       // inputs of the hidden layers rounded to bf16 (8 bits), sums in fp32
 };
 

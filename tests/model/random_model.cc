@@ -22,6 +22,8 @@ class ModelBuilder {
       : rng_(seed), options_(options), layers_(rng_, model_) {
     spec().set_format(1);
     spec().set_description(absl::StrCat("random model, seed ", seed));
+    spec().set_precision(static_cast<v1::Precision>(seed % v1::Precision_ARRAYSIZE));
+    if (spec().precision() == v1::PRECISION_BF16) spec().set_bf16_tolerance(0.01);
   }
 
   RawModel Build() {
