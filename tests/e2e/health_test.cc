@@ -1,5 +1,6 @@
 // grpc.health.v1 as a load balancer sees it.
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -76,7 +77,9 @@ TEST(HealthTest, WatchSeesAModelComeAlive) {
   const auto watch = client.WatchHealth("late");
   EXPECT_EQ(watch->Next(), "SERVICE_UNKNOWN");
   root.PublishGolden(GoldenNames()[0], "late", 1);
-  EXPECT_EQ(watch->Next(), "SERVING");
+  std::optional<std::string> status = watch->Next();
+  if (status == "NOT_SERVING") status = watch->Next();  // known, and loading: seen or not, as the load is slow or quick
+  EXPECT_EQ(status, "SERVING");
 }
 
 }  // namespace
