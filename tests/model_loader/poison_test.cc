@@ -80,7 +80,7 @@ class PoisonTest : public ::testing::Test {
              [this](const LoadRequest& request) { return LoadModel(root_.path(), request.model, request.version, {}); },
          .on_event = [&](const LifecycleEvent& event) { last = event; }});
     watcher.Step();
-    const ModelHandle before = registry.Find("ads", 0);
+    const ModelHandle before = registry.Find("ads");
     ASSERT_NE(before, nullptr) << last.status;
     const std::vector<float> scores = ScoresOf(*before->model, golden_[2]);
     ASSERT_NO_FATAL_FAILURE(Publish(2));
@@ -88,7 +88,7 @@ class PoisonTest : public ::testing::Test {
     EXPECT_EQ(last.kind, LifecycleEvent::Kind::kRefused);
     EXPECT_EQ(last.version, 2);
     ExpectError(last.status, code, reason);
-    const ModelHandle after = registry.Find("ads", 0);
+    const ModelHandle after = registry.Find("ads");
     ASSERT_EQ(after, before);
     EXPECT_EQ(ScoresOf(*after->model, golden_[2]), scores);
     for (const float score : scores) EXPECT_TRUE(std::isfinite(score));
