@@ -206,10 +206,10 @@ TEST(SnapshotTest, ANewerFormatIsUnimplemented) {
   const TempDirectory root;
   const std::string directory = WriteSmallSnapshot(root);
   std::string bytes = ReadFile(directory + "/manifest.json");
-  bytes.replace(0, 11, "{\"format\":2");
+  bytes.replace(0, 11, "{\"format\":3");
   const std::string body = bytes.substr(0, bytes.find("\"digest\""));
   WriteFile(directory + "/manifest.json", body + "\"digest\":\"" + Hex(Sha256Of(body)) + "\"}\n");
-  ExpectError(OpenStatus(directory), StatusCode::kUnimplemented, {directory + "/manifest.json: format 2 > 1"});
+  ExpectError(OpenStatus(directory), StatusCode::kUnimplemented, {directory + "/manifest.json: format 3 > 2"});
 }
 
 TEST(SnapshotTest, LimitsAreHeldBeforeAnythingIsRead) {
