@@ -333,6 +333,7 @@ absl::Status DemoRequestsCommand(Arguments arguments) {
   DemoRequestOptions request;
   Options options;
   options.Add("data", "as for train", &source.data);
+  source.AddFeaturesTo(options);
   options.Add("out", "directory for user-<id>.json and next.tsv", &request.out);
   options.Add("model", "name that the requests ask for", &request.model);
   options.Add("users", "how many", &request.users, 1, 100'000);

@@ -46,6 +46,14 @@ size_t Dataset::FieldRows(size_t field) const {
                                     : context_fields[field - user_fields.size()].values.size();
 }
 
+const std::string& Dataset::FieldValue(size_t field, int32_t value) const {
+  if (field == 0) return items[value].id;
+  if (field < item_fields()) return categories[field - 1].values[value];
+  field -= item_fields();
+  return field < user_fields.size() ? user_fields[field].values[value]
+                                    : context_fields[field - user_fields.size()].values[value];
+}
+
 absl::Status SplitByAction(Dataset& data) {
   if (data.actions.size() < 2) {
     return absl::InvalidArgumentError("data: one action only, there is nothing to split the behaviours by");

@@ -83,6 +83,7 @@ struct Dataset {
   size_t sequences() const { return streams.empty() ? 1 : streams.size(); }
   std::string_view FieldName(size_t field) const;
   size_t FieldRows(size_t field) const;
+  const std::string& FieldValue(size_t field, int32_t value) const;  // raw
   int32_t ItemValue(int32_t item, size_t field) const {
     return field == 0 ? item : item_categories[item * categories.size() + field - 1];
   }

@@ -14,6 +14,7 @@
 #include "model/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "trainer/export.h"
+#include "trainer/samples.h"
 
 namespace din {
 namespace {
@@ -44,26 +45,38 @@ std::vector<int32_t> DrawCandidates(const Dataset& data, size_t user, int count,
   return candidates;
 }
 
-nlohmann::ordered_json Request(const Dataset& data, std::span<const Event> history, std::span<const int32_t> candidates,
-                               const std::string& model) {
+// `moment` is the user at the event that the candidates compete for.
+nlohmann::ordered_json Request(const Dataset& data, const Sample& moment, std::span<const int32_t> candidates,
+                               const DemoRequestOptions& options) {
+  using Json = nlohmann::ordered_json;
   // Integers or strings, as the snapshot's vocabulary has them.
   const char* const ids = data.integer_ids ? "ids" : "keys";
-  const auto raw = [&](int32_t item) -> nlohmann::ordered_json {
+  const auto raw = [&](int32_t item) -> Json {
     const std::string& id = data.items[item].id;
     if (data.integer_ids) return std::stoll(id);
     return id;
   };
-  auto behaviours = nlohmann::ordered_json::array();
-  for (const Event& event : history) behaviours.push_back(raw(event.item));
-  auto items = nlohmann::ordered_json::array();
+  Json features = Json::array(), sequences = Json::array(), items = Json::array();
+  for (size_t f = 0; f < data.side_fields(); ++f) {
+    const size_t field = data.item_fields() + f;
+    const std::string& value = data.FieldValue(field, data.SideValue(moment.user, moment.row, f));
+    features.push_back({{"name", TableName(data, field)}, {"keys", {value}}});
+  }
+  for (size_t s = 0; s < data.sequences(); ++s) {
+    Json behaviours = Json::array();
+    for (const Event& event : HistoryOf(data, moment, options.max_history, s)) behaviours.push_back(raw(event.item));
+    const std::string list = SequenceName(data, s);
+    Json columns = Json::array({Json::object({{"name", list + "_item"}, {ids, behaviours}})});
+    sequences.push_back(Json::object({{"name", list}, {"columns", columns}}));
+  }
   for (const int32_t item : candidates) items.push_back(raw(item));
-  const std::string list = SequenceName(data, 0);
-  nlohmann::ordered_json sequence = {{"name", list}, {"columns", {{{"name", list + "_item"}, {ids, behaviours}}}}};
-  return {{"model", model},
-          {"sequences", {sequence}},
-          {"candidates", {{{"name", kItem}, {ids, items}}}},
-          {std::string("candidate_") + ids, items},
-          {"labels", true}};
+  Json request = {{"model", options.model}};
+  if (!features.empty()) request["features"] = features;
+  request["sequences"] = sequences;
+  request["candidates"] = Json::array({Json::object({{"name", kItem}, {ids, items}})});
+  request[std::string("candidate_") + ids] = items;
+  request["labels"] = true;
+  return request;
 }
 
 absl::Status WriteFile(const std::filesystem::path& path, const std::string& text) {
@@ -84,12 +97,13 @@ absl::Status WriteDemoRequests(const Dataset& data, const DemoRequestOptions& op
   std::string next;
   for (size_t user : DrawUsers(data, options, random)) {
     const auto events = data.EventsOf(user);
-    const size_t length = std::min<size_t>(events.size() - 1, options.max_history);
-    const auto history = events.subspan(events.size() - 1 - length, length);
+    const Sample moment{.user = static_cast<int32_t>(user),
+                        .position = static_cast<int32_t>(events.size()) - 1,
+                        .row = events.back().row};
     const std::vector<int32_t> candidates = DrawCandidates(data, user, options.candidates, random);
     const std::string name = absl::StrCat("user-", data.user_ids[user], ".json");
     const Item& target = data.items[events.back().item];
-    DIN_RETURN_IF_ERROR(WriteFile(out / name, Request(data, history, candidates, options.model).dump(2) + "\n"));
+    DIN_RETURN_IF_ERROR(WriteFile(out / name, Request(data, moment, candidates, options).dump(2) + "\n"));
     absl::StrAppend(&next, name, "\t", target.id, "\t", target.title, "\n");
   }
   if (next.empty())

@@ -73,13 +73,6 @@ struct ItemIds {
   }
 };
 
-const std::string& ValueOf(const Dataset& data, size_t field, size_t value) {
-  if (field < data.item_fields()) return data.categories[field - 1].values[value];
-  field -= data.item_fields();
-  return field < data.user_fields.size() ? data.user_fields[field].values[value]
-                                         : data.context_fields[field - data.user_fields.size()].values[value];
-}
-
 // --- Names ----------------------------------------------------------------------------------------------------------
 
 // Role 0: the candidate or the side fields; 1 + s: the s-th behaviour list.
@@ -426,7 +419,7 @@ v1::GoldenCase MakeCase(const Dataset& data, std::span<const Sample> candidates,
     v1::Column& column = *request.add_features();
     const size_t field = data.item_fields() + f;
     column.set_name(TableName(data, field));
-    column.add_keys(ValueOf(data, field, data.SideValue(first.user, first.row, f)));
+    column.add_keys(data.FieldValue(field, data.SideValue(first.user, first.row, f)));
   }
   for (size_t s = 0; s < data.sequences(); ++s) {
     v1::Sequence& sequence = *request.add_sequences();
@@ -474,7 +467,7 @@ absl::Status Export(const TrainedModel& model, std::span<const Sample> test, con
     if (model.kept[0].Row(static_cast<int32_t>(i)) < model.kept[0].rows) kept.Add(item.id);
     titles.Add(item.title);
     for (size_t f = 1; f < data.item_fields(); ++f) {
-      category_of_item[f - 1].Add(ValueOf(data, f, data.ItemValue(static_cast<int32_t>(i), f)));
+      category_of_item[f - 1].Add(data.FieldValue(f, data.ItemValue(static_cast<int32_t>(i), f)));
     }
   }
   kept.Publish("vocab.item.keys", contents.tensors);
@@ -488,7 +481,7 @@ absl::Status Export(const TrainedModel& model, std::span<const Sample> test, con
   for (size_t f = 1; f < data.fields(); ++f) {
     for (size_t value = 0; value < data.FieldRows(f); ++value) {
       if (model.kept[f].Row(static_cast<int32_t>(value)) == model.kept[f].rows) continue;
-      vocabularies[f].Add(ValueOf(data, f, value));
+      vocabularies[f].Add(data.FieldValue(f, static_cast<int32_t>(value)));
     }
     vocabularies[f].Publish(absl::StrCat("vocab.", TableName(data, f), ".keys"), contents.tensors);
   }

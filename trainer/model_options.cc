@@ -14,12 +14,16 @@ void DataOptions::AddTo(Options& o) {
   o.AddChoice("protocol",
               "samples of the next item against untouched ones, of ratings >= 4, or of impressions and their labels",
               {"next-item", "ratings", "impressions"}, &protocol);
-  o.AddChoice("sequences", "one behaviour list, or one for each action", {"one", "by-action"}, &sequences);
-  o.AddChoice("time-context", "hour and weekday as features", {"no", "yes"}, &time_context);
+  AddFeaturesTo(o);
   o.Add("negatives", "untouched items beside each positive", &samples.negatives, 1, 100);
   o.Add("held-out", "part of the users that choose the epoch", &samples.held_out_users, 0, 0.9);
   o.Add("train-samples", "a random part of the training samples of this size, 0: all", &samples.most_training, 0,
         INT64_MAX);
+}
+
+void DataOptions::AddFeaturesTo(Options& o) {
+  o.AddChoice("sequences", "one behaviour list, or one for each action", {"one", "by-action"}, &sequences);
+  o.AddChoice("time-context", "hour and weekday as features", {"no", "yes"}, &time_context);
 }
 
 absl::StatusOr<Dataset> DataOptions::Read(Progress& progress) const {

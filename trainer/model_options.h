@@ -27,6 +27,7 @@ struct DataOptions {
   SampleOptions samples;
 
   void AddTo(Options& options);
+  void AddFeaturesTo(Options& options);  // --sequences and --time-context
   // After Parse: reads the data, saying what was found. INVALID_ARGUMENT when --data is missing.
   absl::StatusOr<Dataset> Read(Progress& progress) const;
   SampleOptions SamplesFor(uint64_t seed, int max_history) const;

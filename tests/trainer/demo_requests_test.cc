@@ -82,5 +82,35 @@ TEST_F(DemoRequestsTest, DataWithoutALongHistoryIsRefused) {
   EXPECT_EQ(WriteDemoRequests(LoyalShop(5, 10, 60, 1), {.out = out_}).code(), absl::StatusCode::kInvalidArgument);
 }
 
+// What a model with side features and a list for each action wants in a request.
+TEST_F(DemoRequestsTest, CarryTheUsersFeaturesTheMomentAndEveryList) {
+  DatasetBuilder builder({.categories = {"category"}, .user_fields = {"city"}});
+  for (int i = 0; i < 60; ++i) builder.AddItem("sku-" + std::to_string(i), "", "x");
+  const std::string_view rome[] = {"rome"};
+  builder.AddUser("ann", rome);
+  for (int k = 0; k < 30; ++k) {
+    builder.AddEvent(
+        {.user = "ann", .item = "sku-" + std::to_string(k), .time = 3600 * k, .action = k % 3 == 0 ? "buy" : "view"});
+  }
+  for (int k = 30; k < 60; ++k) {  // what ann never touched
+    builder.AddEvent({.user = "bob", .item = "sku-" + std::to_string(k), .time = k, .action = "view"});
+  }
+  Dataset data = std::move(builder).Build().value();
+  ASSERT_TRUE(SplitByAction(data).ok());
+  AddTimeContext(data);
+  ASSERT_TRUE(WriteDemoRequests(data, {.out = out_, .users = 2, .candidates = 5}).ok());
+  const v1::GoldenCase request = Parse(Read(out_ / "user-ann.json"));
+  ASSERT_EQ(request.features_size(), 3);
+  EXPECT_EQ(request.features(0).name(), "city");
+  EXPECT_EQ(request.features(0).keys(0), "rome");
+  EXPECT_EQ(request.features(1).name(), "hour");
+  EXPECT_EQ(request.features(1).keys(0), "5");  // of the last event, which the candidates compete for
+  ASSERT_EQ(request.sequences_size(), 2);
+  EXPECT_EQ(request.sequences(0).name(), "history_buy");
+  EXPECT_EQ(request.sequences(0).columns(0).keys_size(), 10);
+  EXPECT_EQ(request.sequences(1).columns(0).keys_size(), 19);
+  EXPECT_EQ(request.candidates(0).keys_size(), 5);
+}
+
 }  // namespace
 }  // namespace din
