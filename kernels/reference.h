@@ -154,8 +154,6 @@ inline float FromHalf(uint16_t bits) {
   return mantissa == 0 ? sign * std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
 }
 
-inline float FromBFloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
 inline std::vector<float> Row(const EmbeddingTable& table, uint32_t row) {
   std::vector<float> out(table.dim);
   if (row == kZeroRow) return out;
@@ -169,7 +167,7 @@ inline std::vector<float> Row(const EmbeddingTable& table, uint32_t row) {
         out[d] = FromHalf(static_cast<const uint16_t*>(table.data)[i]);
         break;
       case RowType::kBF16:
-        out[d] = FromBFloat16(static_cast<const uint16_t*>(table.data)[i]);
+        out[d] = FromBf16(static_cast<const uint16_t*>(table.data)[i]);
         break;
       case RowType::kI8:
         out[d] = static_cast<float>(static_cast<const int8_t*>(table.data)[i]) * table.scales[row];

@@ -80,6 +80,17 @@ TEST(ServerProgramTest, ListensOnSeveralAddressesAndAUnixSocket) {
 }
 
 // SIGTERM: health turns at once, requests are answered during the delay and those in flight after it, Watch ends.
+// Requests under way that keep a server of one thread busy for seconds; it takes 300,000 candidates.
+std::vector<PendingScore> KeepBusy(TestClient& client) {
+  v1::ScoreRequest heavy = ShopScoreRequest();
+  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  std::vector<PendingScore> in_flight;
+  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
+  EXPECT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
+  std::this_thread::sleep_for(milliseconds(50));
+  return in_flight;
+}
+
 TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   ModelRoot root;
   root.PublishShop(1);
@@ -135,12 +146,7 @@ TEST(DrainTest, SecondSignalEndsTheWaitForRequests) {
   root.PublishShop(1);
   RunningServer server(root, {"--drain-timeout=60s", "--threads=1", "--max-candidates=300000"});
   TestClient client(server.address());
-  v1::ScoreRequest heavy = ShopScoreRequest();
-  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
-  std::vector<PendingScore> in_flight;
-  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
-  ASSERT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
-  std::this_thread::sleep_for(milliseconds(50));
+  std::vector<PendingScore> in_flight = KeepBusy(client);
   server.Signal(SIGINT);
   ASSERT_TRUE(server.LogSays("draining"));
   server.Signal(SIGINT);
@@ -176,12 +182,7 @@ TEST(DrainTest, RequestsBeyondTheTimeoutAreCutOffAndTheExitCodeSaysSo) {
   root.PublishShop(1);
   RunningServer server(root, {"--drain-timeout=1ms", "--threads=1", "--max-candidates=300000"});
   TestClient client(server.address());
-  v1::ScoreRequest heavy = ShopScoreRequest();
-  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
-  std::vector<PendingScore> in_flight;
-  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
-  ASSERT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
-  std::this_thread::sleep_for(milliseconds(50));
+  std::vector<PendingScore> in_flight = KeepBusy(client);
   server.Signal(SIGINT);
   EXPECT_EQ(server.Wait(), 1);
   EXPECT_THAT(server.Log(), HasSubstr("stopped with requests in flight"));

@@ -105,7 +105,7 @@ TEST_P(GatherTest, EveryHalfIsExact) {
 }
 
 TEST_P(GatherTest, EveryBFloat16IsExact) {
-  ExpectEveryPatternToWiden(GetParam(), RowType::kBF16, reference::FromBFloat16);
+  ExpectEveryPatternToWiden(GetParam(), RowType::kBF16, FromBf16);
 }
 
 // Each of the 256 bytes, under scales that round, and that lose bits.
