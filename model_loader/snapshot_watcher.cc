@@ -35,6 +35,7 @@ bool SnapshotWatcher::Step() {
 }
 
 void SnapshotWatcher::Scan() {
+  const std::lock_guard scanning(scanning_);
   absl::StatusOr<std::vector<RootScanner::Model>> models = scanner_.Scan();
   ReportScan("", models.status());
   if (!models.ok()) return;
@@ -227,12 +228,20 @@ void SnapshotWatcher::ReportScan(const std::string& what, const absl::Status& st
 // ------------------------------------------------------------------------------------------------------------
 
 absl::Status SnapshotWatcher::Order(const std::function<absl::Status(Lifecycle&)>& order) {
-  {
+  const auto carry_out = [&] {
     const std::lock_guard lock(mutex_);
-    DIN_RETURN_IF_ERROR(order(lifecycle_));
+    const absl::Status status = order(lifecycle_);
+    if (!status.ok()) return status;
     Apply();
     look_again_ = true;
+    return status;
+  };
+  absl::Status status = carry_out();
+  if (absl::IsNotFound(status)) {
+    Scan();
+    status = carry_out();
   }
+  DIN_RETURN_IF_ERROR(status);
   wake_.notify_all();
   Save();
   return absl::OkStatus();

@@ -72,7 +72,8 @@ class SnapshotWatcher {
   void Stop();
 
   // Orders, from any thread; see Lifecycle. On return the decision has been written down, and it has taken effect
-  // unless a version must be loaded first.
+  // unless a version must be loaded first. What was published before the order is known to it: one for a version that
+  // the last poll did not see looks at the root itself. One for a known version needs no disk.
   absl::Status Pin(const std::string& model, int64_t version);
   absl::Status Unpin(const std::string& model);
   absl::Status Rollback(const std::string& model, int64_t version);
@@ -100,6 +101,7 @@ class SnapshotWatcher {
   void UpdateStatus(const std::string& name);
 
   const Options options_;
+  std::mutex scanning_;  // taken before the others, so that an older look at the root never follows a newer one
   RootScanner scanner_;
   std::map<std::string, absl::Status> scan_errors_;  // by the model; "" is the root
 

@@ -424,6 +424,17 @@ TEST_F(OrderTest, UnloadFreesEverythingUntilLoad) {
   EXPECT_EQ(Live(), 3);
 }
 
+TEST_F(OrderTest, WhatWasPublishedBeforeTheOrderIsKnownToItThoughNoPollSawIt) {
+  SnapshotWatcher watcher(Keeping(1));
+  PublishThree(watcher);
+  Publish("4");
+  ASSERT_TRUE(watcher.SetLabel("m", "canary", 4).ok());
+  EXPECT_EQ(Live(), 3) << "an order loads nothing itself";
+  while (watcher.Step()) {
+  }
+  EXPECT_EQ(registry_.Find("m", {.label = "canary"})->version, 4);
+}
+
 TEST_F(OrderTest, WhatIsNotThereCannotBeOrdered) {
   SnapshotWatcher watcher(Keeping(1));
   PublishThree(watcher);
