@@ -6,6 +6,7 @@
 #include "hwy/aligned_allocator.h"
 #include "kernels/bf16.h"
 #include "kernels/dispatch-inl.h"
+#include "kernels/matrix_unit.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/activation_unit.cc"
@@ -29,6 +30,17 @@
 // A block of keys (24 KB) stays in the first-level cache while the panels stream past it. The layers after the first
 // are the same for every candidate, so what is left over of several fills their lanes; the first costs 4 x 5 vectors
 // there instead of 80. Which way a pair goes does not show in its bits: it is one chain of multiply-adds either way.
+//
+// On a matrix unit (matrix_unit.h) the same blocks are multiplied a tile of 16 units by up to 48 behaviours at a time:
+//
+//              a: W, 16 units                  b: keys, 48 behaviours                c: sums
+//     [16][D]  bf16  = D/32 tiles   x   [D/2][48]  pairs of bf16 = D/32 x 3 tiles  ->  [16][48]  = 3 tiles, fp32
+//
+// While the unit works on 16 units, the vectors activate the 16 before them and round them to pairs of bf16, which are
+// the next layer's b as they lie: the few instructions of a tile run long, and many of the others fit behind them. In
+// fp32-split every a and b has beside it what rounding left of it, rows of a as [D high][D low], pairs of b alternating
+// [high][low], and a tile is three products. What is left over of the behaviours takes a tile of its own, of which only
+// the first layer computes the padding.
 
 #ifndef DIN_KERNELS_ACTIVATION_UNIT_PACKED_
 #define DIN_KERNELS_ACTIVATION_UNIT_PACKED_
@@ -43,17 +55,19 @@ struct PackedUnit {
     size_t in = 0;
     size_t out = 0;
     AlignedFloats panels;  // null for the first layer, which each candidate builds; bf16 pairs in that precision
-    AlignedFloats bias;    // padded to panels
+    AlignedFloats bias;    // padded to panels; each kMatrixColumns times where a matrix unit reads it
     Activation activation;
   };
   size_t width = 0;
+  size_t depth = 0;  // the width, padded for a matrix unit
   AlignedFloats query_panels;
-  AlignedFloats key_panels;
+  AlignedFloats key_panels;  // for a matrix unit rows, [units, padded][depth]
   AlignedFloats product_panels;
   std::vector<Layer> layers;  // hidden layers, then the one that gives the score
   size_t widest = 0;          // units of the widest layer, padded to panels
   bool out_sigmoid = false;
   Normalise normalise = Normalise::kNone;
+  const MatrixUnit* matrix = nullptr;  // what it was packed for, if any
 };
 
 // What a target's code wants to know about packing, and offers.
@@ -64,7 +78,8 @@ struct Target {
   size_t panel;
   size_t tile_vectors;
   using Pool = void(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch);
-  Pool* pool[3];  // by Precision; null where the target has none
+  Pool* pool[3];    // by Precision; null where the target has none
+  Pool* matrix[3];  // the same, on a matrix unit
 };
 
 constexpr size_t RoundUp(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -76,11 +91,12 @@ struct ScratchLayout {
     units = RoundUp(unit.layers.front().out, target.panel);
     const size_t block = unit.widest * target.tile_vectors * target.lanes;
     keys = 0;
-    rest_keys = keys + Aligned(padded * unit.width);
-    queries = rest_keys + Aligned(target.panel * unit.width);
-    bias = queries + Aligned(target.panel * unit.width);
-    panels = bias + Aligned(target.group * units);
-    panels_step = Aligned(units * unit.width);
+    rest_keys = keys + Aligned(padded * unit.depth);
+    queries = rest_keys + Aligned(target.panel * unit.depth);
+    bias = queries + Aligned(target.panel * unit.depth);
+    matrix_bias = bias + Aligned(target.group * units);
+    panels = matrix_bias + (unit.matrix == nullptr ? 0 : units * kMatrixColumns);
+    panels_step = Aligned(units * unit.depth);
     hidden[0] = panels + target.combined * panels_step;
     hidden[1] = hidden[0] + Aligned(block);
     scores = hidden[1] + Aligned(block);
@@ -90,13 +106,14 @@ struct ScratchLayout {
   }
   static constexpr size_t Aligned(size_t floats) { return RoundUp(floats, 16); }
 
-  size_t padded;     // behaviours, padded
-  size_t units;      // of the first layer, padded to panels
-  size_t keys;       // blocks of [D][vectors of the block * lanes], zeros past the last behaviour
-  size_t rest_keys;  // [D][panel]: the behaviours that are left over
-  size_t queries;    // [D][panel]: queries of a group
-  size_t bias;       // [group][units]: their b + Wq q
-  size_t panels;     // [combined][panels_step]: Wk + Wp diag(q)
+  size_t padded;       // behaviours, padded
+  size_t units;        // of the first layer, padded to panels
+  size_t keys;         // blocks of [D][vectors of the block * lanes], zeros past the last behaviour
+  size_t rest_keys;    // [D][panel]: the behaviours that are left over
+  size_t queries;      // [D][panel]: queries of a group; for a matrix unit then [combined][depth]
+  size_t bias;         // [group][units]: their b + Wq q
+  size_t matrix_bias;  // [units][kMatrixColumns]: that of one candidate
+  size_t panels;       // [combined][panels_step]: Wk + Wp diag(q)
   size_t panels_step;
   size_t hidden[2];    // [units][tile vectors * lanes]: outputs of the layers, in turn
   size_t scores;       // [group][padded]: scores, then weights
@@ -163,22 +180,30 @@ void PackBlock(const float* in, size_t stride, size_t rows, size_t width, size_t
   }
 }
 
-// What a step takes for one number of the sum: rows of x [rows][columns] become steps, in place.
+// What a step takes for one number of the sum: rows [first, end) of x [rows][columns] become steps, in place; `first`
+// is even.
 template <class Step>
 constexpr size_t Steps(size_t rows) {
   return (rows + Step::kNumbers - 1) / Step::kNumbers;
 }
 template <class Step>
-void RowsToSteps([[maybe_unused]] float* x, [[maybe_unused]] size_t rows, [[maybe_unused]] size_t columns) {
+void RowsToSteps([[maybe_unused]] float* x, [[maybe_unused]] size_t first, [[maybe_unused]] size_t end,
+                 [[maybe_unused]] size_t columns) {
 #if HWY_TARGET <= HWY_AVX3
   if constexpr (Step::kNumbers == 2) {
     const Tag d;
-    for (size_t r = 0; r < rows; r += 2) {
-      const float* low = x + r * columns;
-      const float* high = low + columns;
-      float* out = x + r / 2 * columns;  // behind what is still to be read
+    for (size_t r = first; r < end; r += 2) {
+      const float* row = x + r * columns;
+      const float* next = row + columns;
+      // Behind what is still to be read: the pairs, or alternately them and the pairs of what rounding left.
+      float* out = Step::kSplit ? x + r * columns : x + r / 2 * columns;
       for (size_t j = 0; j < columns; j += kLanes) {
-        hn::Store(Bf16Pairs(hn::Load(d, low + j), r + 1 < rows ? hn::Load(d, high + j) : hn::Zero(d)), d, out + j);
+        const auto low = hn::Load(d, row + j);
+        const auto high = r + 1 < end ? hn::Load(d, next + j) : hn::Zero(d);
+        hn::Store(Bf16Pairs(low, high), d, out + j);
+        if constexpr (Step::kSplit) {
+          hn::Store(Bf16Pairs(hn::Sub(low, RoundToBf16(low)), hn::Sub(high, RoundToBf16(high))), d, out + columns + j);
+        }
       }
     }
   }
@@ -290,13 +315,51 @@ void CombineSome(const PackedUnit& unit, const float* queries, size_t query_stri
   }
 }
 
+// The same as rows of bf16, [units][depth], or [units][depth high][depth low]; queries [..][depth].
+template <class Step, size_t kCandidates>
+void CombineRows(const PackedUnit& unit, const float* HWY_RESTRICT queries, size_t units, float* out,
+                 size_t panels_step) {
+  const Tag d;
+  using V = hn::Vec<Tag>;
+  const size_t depth = unit.depth;
+  const size_t row_numbers = Step::kSplit ? 2 * depth : depth;
+  const float* HWY_RESTRICT key = unit.key_panels.get();
+  const float* HWY_RESTRICT product = unit.product_panels.get();
+  for (size_t u = 0; u < units; ++u) {
+    for (size_t k = 0; k < depth; k += kLanes, key += kLanes, product += kLanes) {
+      const V w = hn::Load(d, key);
+      const V p = hn::Load(d, product);
+#pragma GCC unroll 4
+      for (size_t c = 0; c < kCandidates; ++c) {
+#if HWY_TARGET <= HWY_AVX3
+        const V x = hn::MulAdd(p, hn::Load(d, queries + c * depth + k), w);
+        const V rounded = RoundToBf16(x);
+        uint16_t* row = reinterpret_cast<uint16_t*>(out + c * panels_step) + u * row_numbers + k;
+        StoreUpperHalves(rounded, row);
+        if constexpr (Step::kSplit) StoreUpperHalves(RoundToBf16(hn::Sub(x, rounded)), row + depth);
+#endif
+      }
+    }
+  }
+}
+
+template <class Step, size_t kCandidates>
+void CombineSomeRows(const PackedUnit& unit, const float* queries, size_t count, size_t units, float* out,
+                     size_t panels_step) {
+  if (count == kCandidates) return CombineRows<Step, kCandidates>(unit, queries, units, out, panels_step);
+  if constexpr (kCandidates > 1) {
+    CombineSomeRows<Step, kCandidates - 1>(unit, queries, count, units, out, panels_step);
+  }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Scores
 
 template <ActivationKind kKind, class SigmoidKind>
-void ActivateRows(const Activation& a, float* x, size_t units, size_t columns) {
+void ActivateRows(const Activation& a, float* x, size_t first, size_t end, size_t columns) {
   const Tag d;
-  for (size_t u = 0; u < units; ++u, x += columns) {
+  x += first * columns;
+  for (size_t u = first; u < end; ++u, x += columns) {
     for (size_t j = 0; j < columns; j += hn::Lanes(d)) {
       hn::Store(ActivateUnit<kKind, UnitInAllLanes, SigmoidKind>(d, a, u, hn::Load(d, x + j)), d, x + j);
     }
@@ -324,22 +387,22 @@ void ActivateDiceRow(const Activation& a, float* x, size_t units, size_t columns
   }
 }
 
-// In place on x [units][columns], behaviours in the columns.
+// In place on units [first, end) of x [units][columns], behaviours in the columns; kDiceRow: on all.
 template <class SigmoidKind>
-void ActivateBlock(const Activation& a, float* x, size_t units, size_t columns) {
+void ActivateUnits(const Activation& a, float* x, size_t first, size_t end, size_t columns) {
   switch (a.kind) {
     case ActivationKind::kNone:
       return;
     case ActivationKind::kSigmoid:
-      return ActivateRows<ActivationKind::kSigmoid, SigmoidKind>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kSigmoid, SigmoidKind>(a, x, first, end, columns);
     case ActivationKind::kTanh:
-      return ActivateRows<ActivationKind::kTanh, SigmoidKind>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kTanh, SigmoidKind>(a, x, first, end, columns);
     case ActivationKind::kSlope:
-      return ActivateRows<ActivationKind::kSlope, SigmoidKind>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kSlope, SigmoidKind>(a, x, first, end, columns);
     case ActivationKind::kDice:
-      return ActivateRows<ActivationKind::kDice, SigmoidKind>(a, x, units, columns);
+      return ActivateRows<ActivationKind::kDice, SigmoidKind>(a, x, first, end, columns);
     case ActivationKind::kDiceRow:
-      return ActivateDiceRow(a, x, units, columns);
+      return ActivateDiceRow(a, x, end, columns);
   }
 }
 
@@ -359,22 +422,83 @@ void RunLayer(const float* panels, const float* bias, size_t in, size_t out, con
   RunTiles<Step>(tile, out, vectors);
 }
 
-// From the first layer's sums in hidden[0] to one row of scores. The last layer is a single unit and fp32 always.
+// Units [first, end) of hidden layer i, in x, become what layer i + 1 takes. The last layer is a single unit and fp32
+// always. kDiceRow: all at once.
+template <class Step>
+void ActivateHidden(const PackedUnit& unit, size_t i, size_t first, size_t end, float* x, size_t vectors) {
+  const PackedUnit::Layer& layer = unit.layers[i];
+  const size_t columns = vectors * kLanes;
+  if (i + 2 == unit.layers.size()) return ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
+  ActivateUnits<typename Step::HiddenSigmoid>(layer.activation, x, first, end, columns);
+  if (Step::kMatrix && end == layer.out) {
+    end = RoundUp(end, kMatrixDepth);
+    std::fill_n(x + layer.out * columns, (end - layer.out) * columns, 0.0f);
+  }
+  RowsToSteps<Step>(x, first, end, columns);
+}
+
+// c = bias + a b for 16 units, which begin at `u`.
+template <class Step>
+void MultiplyMatrix(const PackedUnit& unit, const float* rows, const float* bias, size_t u, size_t depth,
+                    const float* b, size_t vectors, float* c) {
+  constexpr size_t kCopies = Step::kSplit ? 2 : 1;
+  const size_t columns = vectors * kLanes;
+  const MatrixTiles tiles{.a = reinterpret_cast<const uint16_t*>(rows) + u * kCopies * depth,
+                          .a_step = kCopies * depth,
+                          .b = b,
+                          .b_step = kCopies * columns,
+                          .depth = depth,
+                          .bias = bias + u * kMatrixColumns,
+                          .c = c + u * columns,
+                          .c_step = columns,
+                          .a_low = depth,
+                          .b_low = columns};
+  (Step::kSplit ? unit.matrix->split : unit.matrix->bf16)[vectors - 1](tiles);
+}
+
+// A block through hidden layer i and its activation, on a matrix unit.
+template <class Step>
+void RunMatrixLayer(const PackedUnit& unit, size_t i, const float* rows, const float* bias, const float* x,
+                    size_t vectors, float* y) {
+  const PackedUnit::Layer& layer = unit.layers[i];
+  const size_t depth = RoundUp(layer.in, kMatrixDepth);
+  const size_t columns = vectors * kLanes;
+  const bool by_tile = layer.activation.kind != ActivationKind::kDiceRow;
+  size_t activated = 0;
+  for (size_t u = 0; u < layer.out; u += kMatrixRows) {
+    MultiplyMatrix<Step>(unit, rows, bias, u, depth, x, vectors, y);
+    if (by_tile && u > 0) {
+      ActivateHidden<Step>(unit, i, activated, u, y, vectors);
+      activated = u;
+    }
+  }
+  ActivateHidden<Step>(unit, i, activated, layer.out, y, vectors);
+}
+
+// A block through hidden layer i and its activation: x -> what layer i + 1 takes.
+template <class Step>
+void RunHidden(const PackedUnit& unit, size_t i, const float* panels, const float* bias, const float* x, size_t vectors,
+               float* y) {
+  if constexpr (Step::kMatrix) {
+    RunMatrixLayer<Step>(unit, i, panels, bias, x, vectors, y);
+  } else {
+    const PackedUnit::Layer& layer = unit.layers[i];
+    RunLayer<Step>(panels, bias, layer.in, layer.out, x, vectors, y);
+    ActivateHidden<Step>(unit, i, 0, layer.out, y, vectors);
+  }
+}
+
+// From what layer 1 takes, in hidden[0], to one row of scores.
 template <class Step>
 void FinishBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, size_t vectors, float* scores) {
-  const size_t columns = vectors * kLanes;
   for (size_t i = 1; i < unit.layers.size(); ++i) {
-    const Activation& activation = unit.layers[i - 1].activation;
     const PackedUnit::Layer& layer = unit.layers[i];
-    float* x = scratch + layout.hidden[(i - 1) % 2];
+    const float* x = scratch + layout.hidden[(i - 1) % 2];
     if (i + 1 == unit.layers.size()) {
-      ActivateBlock<ExactSigmoid>(activation, x, layer.in, columns);
-      return RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, 1, x, vectors, scores);
+      RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, 1, x, vectors, scores);
+    } else {
+      RunHidden<Step>(unit, i, layer.panels.get(), layer.bias.get(), x, vectors, scratch + layout.hidden[i % 2]);
     }
-    ActivateBlock<typename Step::HiddenSigmoid>(activation, x, layer.in, columns);
-    RowsToSteps<Step>(x, layer.in, columns);
-    RunLayer<Step>(layer.panels.get(), layer.bias.get(), layer.in, layer.out, x, vectors,
-                   scratch + layout.hidden[i % 2]);
   }
 }
 
@@ -526,19 +650,21 @@ class Call {
     const size_t rest = args_.behaviours % kLanes;
     // As lanes, the units cost a vector for each kLanes of them and behaviour; the rest as one more vector of
     // behaviours would cost one for each unit. Small tiles are a little slower.
-    rest_ = rest * vectors * 5 / 4 < units ? rest : 0;
+    // A matrix unit pads the first layer either way.
+    rest_ = (Step::kMatrix ? rest <= kLanes / 2 : rest * vectors * 5 / 4 < units) ? rest : 0;
     in_blocks_ = args_.behaviours - rest_;
-    const size_t width = unit_.width;
     ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
-      float* block = scratch_ + layout_.keys + first * width;
-      PackBlock(args_.keys + first * width, width, std::min(vectors * kLanes, in_blocks_ - first), width,
-                vectors * kLanes, block);
-      RowsToSteps<Step>(block, width, vectors * kLanes);
+      PackKeyBlock(first, std::min(vectors * kLanes, in_blocks_ - first), vectors * kLanes,
+                   scratch_ + layout_.keys + first * unit_.depth);
     });
-    if (rest_ > 0) {
-      PackBlock(args_.keys + in_blocks_ * width, width, rest_, width, kPanel, scratch_ + layout_.rest_keys);
-      RowsToSteps<Step>(scratch_ + layout_.rest_keys, width, kPanel);
-    }
+    if (rest_ > 0) PackKeyBlock(in_blocks_, rest_, kPanel, scratch_ + layout_.rest_keys);
+  }
+
+  void PackKeyBlock(size_t first, size_t count, size_t columns, float* block) {
+    const size_t width = unit_.width;
+    PackBlock(args_.keys + first * width, width, count, width, columns, block);
+    std::fill_n(block + width * columns, (unit_.depth - width) * columns, 0.0f);
+    RowsToSteps<Step>(block, 0, unit_.depth, columns);
   }
 
   void ScoreGroup(size_t first, size_t count) {
@@ -546,26 +672,59 @@ class Call {
     ProjectQueries(unit_, queries, args_.query_stride, count, layout_, scratch_);
     for (size_t c = 0; c < count; c += kCombined) {
       const size_t combined = std::min(kCombined, count - c);
-      CombineSome<Step, kCombined>(unit_, queries + c * args_.query_stride, args_.query_stride, combined, layout_.units,
-                                   scratch_ + layout_.panels, layout_.panels_step);
+      Combine(queries + c * args_.query_stride, combined);
       for (size_t i = 0; i < combined; ++i) ScoreCandidate(scratch_ + layout_.panels + i * layout_.panels_step, c + i);
     }
     if (rest_ > 0) ScoreRest(count);
     for (size_t c = 0; c < count; ++c) NormaliseScores(unit_, Scores(c), args_.behaviours);
   }
 
+  void Combine(const float* queries, size_t count) {
+    float* panels = scratch_ + layout_.panels;
+    if constexpr (Step::kMatrix) {
+      float* rows = scratch_ + layout_.queries;
+      for (size_t c = 0; c < count; ++c) {
+        float* row = rows + c * unit_.depth;
+        std::fill(std::copy_n(queries + c * args_.query_stride, unit_.width, row), row + unit_.depth, 0.0f);
+      }
+      CombineSomeRows<Step, kCombined>(unit_, rows, count, layout_.units, panels, layout_.panels_step);
+    } else {
+      CombineSome<Step, kCombined>(unit_, queries, args_.query_stride, count, layout_.units, panels,
+                                   layout_.panels_step);
+    }
+  }
+
   void ScoreCandidate(const float* panels, size_t in_group) {
     const float* bias = scratch_ + layout_.bias + in_group * layout_.units;
-    const size_t units = unit_.layers.front().out;
+    if constexpr (Step::kMatrix) {
+      float* copies = scratch_ + layout_.matrix_bias;
+      for (size_t u = 0; u < layout_.units; ++u) std::fill_n(copies + u * kMatrixColumns, kMatrixColumns, bias[u]);
+      bias = copies;
+    }
     ForEachBlock(in_blocks_, [&](size_t first, size_t vectors) HWY_ATTR {
-      RunLayer<Step>(panels, bias, unit_.width, units, scratch_ + layout_.keys + first * unit_.width, vectors,
-                     scratch_ + layout_.hidden[0]);
+      RunHidden<Step>(unit_, 0, panels, bias, scratch_ + layout_.keys + first * unit_.depth, vectors,
+                      scratch_ + layout_.hidden[0]);
       FinishBlock<Step>(unit_, layout_, scratch_, vectors, Scores(in_group) + first);
     });
-    if (rest_ == 0) return;
-    RunUnitsInLanes<Step>(scratch_ + layout_.rest_keys, rest_, panels, RoundUpTo(units, kLanes),
-                          Steps<Step>(unit_.width), bias, BiasOf::kLanes,
-                          scratch_ + layout_.rest_rows + in_group * rest_ * layout_.units, layout_.units);
+    if (rest_ > 0) RunRest(panels, bias, scratch_ + layout_.rest_rows + in_group * rest_ * layout_.units);
+  }
+
+  // The first layer of a candidate and the behaviours that are left over: rows [rest][units].
+  void RunRest(const float* panels, const float* bias, float* rows) {
+    const float* keys = scratch_ + layout_.rest_keys;
+    const size_t units = RoundUpTo(unit_.layers.front().out, kLanes);
+    if constexpr (Step::kMatrix) {
+      float* sums = scratch_ + layout_.hidden[1];
+      for (size_t u = 0; u < units; u += kMatrixRows) {
+        MultiplyMatrix<Step>(unit_, panels, bias, u, unit_.depth, keys, 1, sums);
+      }
+      for (size_t j = 0; j < rest_; ++j) {
+        for (size_t u = 0; u < units; ++u) rows[j * layout_.units + u] = sums[u * kMatrixColumns + j];
+      }
+    } else {
+      RunUnitsInLanes<Step>(keys, rest_, panels, units, Steps<Step>(unit_.width), bias, BiasOf::kLanes, rows,
+                            layout_.units);
+    }
   }
 
   void ScoreRest(size_t count) {
@@ -575,6 +734,7 @@ class Call {
       PackBlock(scratch_ + layout_.rest_rows + first * layout_.units, layout_.units,
                 std::min(vectors * kLanes, pairs - first), unit_.layers.front().out, vectors * kLanes,
                 scratch_ + layout_.hidden[0]);
+      ActivateHidden<Step>(unit_, 0, 0, unit_.layers.front().out, scratch_ + layout_.hidden[0], vectors);
       FinishBlock<Step>(unit_, layout_, scratch_, vectors, scores + first);
     });
     for (size_t c = 0; c < count; ++c) std::copy_n(scores + c * rest_, rest_, Scores(c) + in_blocks_);
@@ -605,13 +765,17 @@ class Call {
 
 template <class Step>
 void PoolImpl(const PackedUnit& unit, const Target& target, const AttentionArgs& args, float* scratch) {
+  if constexpr (Step::kMatrix) unit.matrix->begin();
   Call<Step>(unit, target, args, scratch).Run();
+  if constexpr (Step::kMatrix) unit.matrix->end();
 }
 
 Target DescribeTarget() {
-  Target target{kLanes, kGroup, kCombined, kPanel, kTileVectors, {&PoolImpl<FloatStep>, nullptr, nullptr}};
+  Target target{kLanes, kGroup, kCombined, kPanel, kTileVectors, {&PoolImpl<FloatStep>, nullptr, nullptr}, {}};
 #if HWY_TARGET <= HWY_AVX3
   target.pool[static_cast<size_t>(Precision::kBf16)] = &PoolImpl<Bf16PairStep>;
+  target.matrix[static_cast<size_t>(Precision::kFp32Split)] = &PoolImpl<SplitMatrixStep>;
+  target.matrix[static_cast<size_t>(Precision::kBf16)] = &PoolImpl<Bf16MatrixStep>;
 #endif
   return target;
 }
@@ -649,29 +813,72 @@ AlignedFloats PackPairPanels(const std::vector<float>& weight, size_t out, size_
   return PackPanels(paired, out, pairs, panel);
 }
 
-AlignedFloats PackBias(const std::vector<float>& bias, size_t panel) {
-  auto packed = hwy::AllocateAligned<float>(RoundUp(bias.size(), panel));
-  std::fill_n(std::copy(bias.begin(), bias.end(), packed.get()), RoundUp(bias.size(), panel) - bias.size(), 0.0f);
+// [out, in] -> rows of floats [out, padded][depth], zeros past `in` and `out`.
+AlignedFloats PackRows(const std::vector<float>& weight, size_t out, size_t in, size_t depth) {
+  const size_t size = RoundUp(out, kMatrixRows) * depth;
+  auto rows = hwy::AllocateAligned<float>(size);
+  std::fill_n(rows.get(), size, 0.0f);
+  for (size_t u = 0; u < out; ++u) std::copy_n(&weight[u * in], in, &rows[u * depth]);
+  return rows;
+}
+
+// [out, in] -> rows of bf16 [out, padded][in, padded], each followed by what rounding left of it if `split`.
+AlignedFloats PackMatrix(const std::vector<float>& weight, size_t out, size_t in, bool split) {
+  const size_t depth = RoundUp(in, kMatrixDepth);
+  const size_t step = split ? 2 * depth : depth;
+  const size_t rows = RoundUp(out, kMatrixRows);
+  auto packed = hwy::AllocateAligned<float>(rows * step / 2);
+  auto* numbers = reinterpret_cast<uint16_t*>(packed.get());
+  std::fill_n(numbers, rows * step, uint16_t{0});
+  for (size_t u = 0; u < out; ++u) {
+    for (size_t k = 0; k < in; ++k) {
+      const float x = weight[u * in + k];
+      const uint16_t high = ToBf16(x);
+      numbers[u * step + k] = high;
+      if (split) numbers[u * step + depth + k] = ToBf16(x - FromBf16(high));
+    }
+  }
   return packed;
 }
 
-PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Precision precision) {
+// Each number `copies` times, zeros in the padding.
+AlignedFloats PackBias(const std::vector<float>& bias, size_t panel, size_t copies = 1) {
+  const size_t size = RoundUp(bias.size(), panel) * copies;
+  auto packed = hwy::AllocateAligned<float>(size);
+  std::fill_n(packed.get(), size, 0.0f);
+  for (size_t u = 0; u < bias.size(); ++u) std::fill_n(&packed[u * copies], copies, bias[u]);
+  return packed;
+}
+
+PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Precision precision,
+                const MatrixUnit* matrix) {
   PackedUnit unit;
+  unit.matrix = matrix;
   const size_t width = unit.width = weights.width;
+  unit.depth = matrix == nullptr ? width : RoundUp(width, kMatrixDepth);
   const size_t units = weights.hidden.front().units;
   const size_t panel = target.panel;
   unit.query_panels = PackPanels(weights.query_weight, units, width, panel);
-  unit.key_panels = PackPanels(weights.key_weight, units, width, panel);
-  unit.product_panels = PackPanels(weights.product_weight, units, width, panel);
+  if (matrix == nullptr) {
+    unit.key_panels = PackPanels(weights.key_weight, units, width, panel);
+    unit.product_panels = PackPanels(weights.product_weight, units, width, panel);
+  } else {
+    unit.key_panels = PackRows(weights.key_weight, units, width, unit.depth);
+    unit.product_panels = PackRows(weights.product_weight, units, width, unit.depth);
+  }
   size_t in = width;
   for (const ActivationUnitWeights::Hidden& hidden : weights.hidden) {
-    PackedUnit::Layer layer{in, hidden.units, nullptr, PackBias(hidden.bias, panel), hidden.activation};
-    if (!unit.layers.empty()) {
+    const bool first = unit.layers.empty();
+    PackedUnit::Layer layer{in, hidden.units, nullptr, nullptr, hidden.activation};
+    layer.bias = PackBias(hidden.bias, panel, matrix != nullptr && !first ? kMatrixColumns : 1);
+    if (!first && matrix != nullptr) {
+      layer.panels = PackMatrix(hidden.weight, hidden.units, in, precision == Precision::kFp32Split);
+    } else if (!first) {
       const auto pack = precision == Precision::kBf16 ? PackPairPanels : PackPanels;
       layer.panels = pack(hidden.weight, hidden.units, in, panel);
     }
     unit.layers.push_back(std::move(layer));
-    unit.widest = std::max(unit.widest, RoundUp(hidden.units, panel));
+    unit.widest = std::max(unit.widest, RoundUp(hidden.units, matrix == nullptr ? panel : kMatrixDepth));
     in = hidden.units;
   }
   unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, panel), PackBias({weights.out_bias}, panel), {}});
@@ -682,8 +889,11 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Prec
 
 class PackedActivationUnit final : public ActivationUnit {
  public:
-  PackedActivationUnit(const ActivationUnitWeights& weights, const Target& target, Precision precision)
-      : target_(target), pool_(target.pool[static_cast<size_t>(precision)]), unit_(Pack(weights, target, precision)) {}
+  PackedActivationUnit(const ActivationUnitWeights& weights, const Target& target, Precision precision,
+                       const MatrixUnit* matrix)
+      : target_(target),
+        pool_((matrix == nullptr ? target.pool : target.matrix)[static_cast<size_t>(precision)]),
+        unit_(Pack(weights, target, precision, matrix)) {}
 
   size_t ScratchFloats(size_t /*candidates*/, size_t behaviours) const override {
     return ScratchLayout(unit_, target_, behaviours).total;
@@ -702,7 +912,9 @@ class PackedActivationUnit final : public ActivationUnit {
 std::unique_ptr<const ActivationUnit> ActivationUnit::Create(const ActivationUnitWeights& weights, InstructionSet isa,
                                                              Precision precision) {
   const Target target = Select(HWY_DISPATCH_TABLE(DescribeTarget), isa)();
-  return std::make_unique<PackedActivationUnit>(weights, target, NearestSupported(isa, precision));
+  precision = NearestSupported(isa, precision);
+  const bool matrix = target.matrix[static_cast<size_t>(precision)] != nullptr;
+  return std::make_unique<PackedActivationUnit>(weights, target, precision, matrix ? CurrentMatrixUnit() : nullptr);
 }
 
 }  // namespace din

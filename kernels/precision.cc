@@ -1,5 +1,7 @@
 #include "kernels/precision.h"
 
+#include "kernels/matrix_unit.h"
+
 namespace din {
 namespace {
 
@@ -34,15 +36,9 @@ std::optional<Precision> ParsePrecision(std::string_view name) {
 }
 
 bool Supports(InstructionSet isa, Precision precision) {
-  switch (precision) {
-    case Precision::kFp32:
-      return true;
-    case Precision::kFp32Split:
-      return false;
-    case Precision::kBf16:
-      return isa == InstructionSet::kAvx512 && BestInstructionSet() == InstructionSet::kAvx512 && CpuHasBf16();
-  }
-  return false;
+  if (precision == Precision::kFp32) return true;
+  if (isa != InstructionSet::kAvx512 || BestInstructionSet() != InstructionSet::kAvx512) return false;
+  return CurrentMatrixUnit() != nullptr || (precision == Precision::kBf16 && CpuHasBf16());
 }
 
 Precision NearestSupported(InstructionSet isa, Precision asked) {

@@ -11,8 +11,8 @@ namespace din {
 
 enum class Precision {
   kFp32,
-  kFp32Split,  // each fp32 as the sum of two bf16 and three of their four products: as exact as fp32. It pays on matrix
-               // units alone and has no kernel so far, so nothing supports it
+  kFp32Split,  // each fp32 as the sum of two bf16 and three of their four products: nearly as exact as fp32. It pays on
+               // matrix units alone
   kBf16,       // inputs of the hidden layers rounded to bf16 (8 bits), sums in fp32
 };
 
@@ -20,8 +20,8 @@ enum class Precision {
 std::string_view Name(Precision);
 std::optional<Precision> ParsePrecision(std::string_view name);
 
-// Whether this CPU has the instructions and `isa` allows them. fp32 runs everywhere; bf16 needs AVX512_BF16; fp32-split
-// pays only on matrix units.
+// Whether this CPU has the instructions and `isa` allows them. fp32 runs everywhere; bf16 needs a matrix unit or
+// AVX512_BF16, fp32-split a matrix unit (matrix_unit.h), both beside AVX-512.
 bool Supports(InstructionSet isa, Precision precision);
 
 // `asked`, or what is nearest to it without being less exact: bf16 -> fp32-split -> fp32.

@@ -39,8 +39,10 @@ constexpr size_t PanelOffset(size_t n, size_t depth) { return n / kPanel * kPane
 
 // One step of a sum: a number, or whatever a Step of another precision keeps in the bits of a float.
 struct FloatStep {
-  static constexpr size_t kNumbers = 1;  // in the bits of one float
-  using HiddenSigmoid = ExactSigmoid;    // for what goes into another step
+  static constexpr size_t kNumbers = 1;   // in the bits of one float
+  static constexpr bool kMatrix = false;  // a matrix unit does the sums
+  static constexpr bool kSplit = false;   // what rounding left goes along
+  using HiddenSigmoid = ExactSigmoid;     // for what goes into another step
   template <class V>
   static HWY_INLINE V MulAdd(V left, V right, V sum) {
     return hn::MulAdd(left, right, sum);
@@ -52,6 +54,8 @@ struct FloatStep {
 // target does not include: hence the assembler, and whoever runs this has asked the CPU (precision.h).
 struct Bf16PairStep {
   static constexpr size_t kNumbers = 2;
+  static constexpr bool kMatrix = false;
+  static constexpr bool kSplit = false;
   using HiddenSigmoid = CoarseSigmoid;
   static HWY_INLINE hn::Vec512<float> MulAdd(hn::Vec512<float> left, hn::Vec512<float> right, hn::Vec512<float> sum) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
@@ -59,14 +63,40 @@ struct Bf16PairStep {
   }
 };
 
+// Tiles of bf16 on a matrix unit (kernels/matrix_unit.h).
+struct Bf16MatrixStep {
+  static constexpr size_t kNumbers = 2;
+  static constexpr bool kMatrix = true;
+  static constexpr bool kSplit = false;
+  using HiddenSigmoid = CoarseSigmoid;
+};
+struct SplitMatrixStep {
+  static constexpr size_t kNumbers = 2;
+  static constexpr bool kMatrix = true;
+  static constexpr bool kSplit = true;
+  using HiddenSigmoid = ExactSigmoid;
+};
+
+// To the nearest bf16, as floats; see bf16.h.
+HWY_INLINE hn::Vec512<float> RoundToBf16(hn::Vec512<float> x) {
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<uint32_t> du;
+  return hn::BitCast(d, hn::AndNot(hn::Set(du, 0xFFFFu), hn::Add(hn::BitCast(du, x), hn::Set(du, 0x8000u))));
+}
+
 // The two numbers, rounded to nearest, in the halves of one float each.
 HWY_INLINE hn::Vec512<float> Bf16Pairs(hn::Vec512<float> low, hn::Vec512<float> high) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<uint32_t> du;
-  const auto half = hn::Set(du, 0x8000u);
-  const auto l = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, low), half));
-  const auto h = hn::AndNot(hn::Set(du, 0xFFFFu), hn::Add(hn::BitCast(du, high), half));
-  return hn::BitCast(d, hn::Or(l, h));
+  const auto l = hn::ShiftRight<16>(hn::BitCast(du, RoundToBf16(low)));
+  return hn::BitCast(d, hn::Or(l, hn::BitCast(du, RoundToBf16(high))));
+}
+
+// Floats that are bf16, to 16 bf16.
+HWY_INLINE void StoreUpperHalves(hn::Vec512<float> x, uint16_t* out) {
+  const hn::ScalableTag<uint32_t> du;
+  const hn::Rebind<uint16_t, decltype(du)> d16;
+  hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(hn::BitCast(du, x))), d16, out);
 }
 #endif
 

@@ -77,7 +77,6 @@ absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
   LoadControl* const control = options.read.control;
   loaded.precision_asked = options.precision ? options.precision : PrecisionOf(snapshot.spec());
   const auto note = [&](const std::string& why) {
-    if (!loaded.precision_asked) return;  // nobody asked for what is not here
     absl::StrAppend(&loaded.precision_note, loaded.precision_note.empty() ? "" : "; ", why);
   };
   Precision precision = loaded.precision_asked.value_or(Precision::kFp32Split);
@@ -88,8 +87,9 @@ absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
   }
   for (;;) {
     const Precision supported = NearestSupported(options.instruction_set, precision);
-    if (supported != precision)
+    if (supported != precision && loaded.precision_asked) {  // else nobody asked for what is not here
       note(absl::StrCat(std::string(Name(precision)), ": this CPU has no instructions for it"));
+    }
     precision = supported;
     DIN_ASSIGN_OR_RETURN(loaded.model,
                          DinModel::Create(snapshot.spec(), snapshot.tensors(), options.instruction_set, precision));

@@ -13,6 +13,7 @@
 #include "model/din_model.h"
 #include "model/reference_model.h"
 #include "model_loader/snapshot.h"
+#include "tests/kernels/arithmetic.h"
 #include "tests/model/random_request.h"
 
 namespace din {
@@ -73,11 +74,12 @@ TEST_P(GoldenTest, ReferenceReproducesTheFramework) {
   EXPECT_LE(ReferenceError<float>(snapshot->spec(), *snapshot), kFrameworkRounding);
 }
 
-TEST_P(GoldenTest, EveryInstructionSetReproducesTheFramework) {
+TEST_P(GoldenTest, EveryArithmeticReproducesTheFramework) {
   const auto snapshot = OpenCase(GetParam());
   ASSERT_NE(snapshot, nullptr);
-  for (InstructionSet isa : SupportedInstructionSets()) {
-    const auto model = DinModel::Create(snapshot->spec(), snapshot->tensors(), isa);
+  for (const Arithmetic& arithmetic : ExactArithmetics()) {
+    const ScopedMatrixUnit scoped(arithmetic.matrix);
+    const auto model = DinModel::Create(snapshot->spec(), snapshot->tensors(), arithmetic.isa, arithmetic.precision);
     ASSERT_TRUE(model.ok()) << model.status();
     Workspace workspace;
     double largest = 0;
@@ -86,11 +88,12 @@ TEST_P(GoldenTest, EveryInstructionSetReproducesTheFramework) {
       std::vector<float> scores(input.candidates);
       (*model)->Score(input, workspace, scores);
       for (int c = 0; c < golden.scores_size(); ++c) {
-        EXPECT_NEAR(scores[c], golden.scores(c), kTolerance) << Name(isa) << " " << golden.id() << " candidate " << c;
+        EXPECT_NEAR(scores[c], golden.scores(c), kTolerance)
+            << arithmetic.Name() << " " << golden.id() << " candidate " << c;
         largest = std::max(largest, std::abs(static_cast<double>(scores[c]) - golden.scores(c)));
       }
     }
-    std::cout << Name(isa) << ": largest error " << largest << std::endl;
+    std::cout << arithmetic.Name() << ": largest error " << largest << std::endl;
   }
 }
 
