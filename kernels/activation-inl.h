@@ -114,6 +114,15 @@ struct CoarseSigmoid {
 };
 #endif
 
+// Less what CentreOf says.
+template <class SigmoidKind>
+struct CentredSigmoid {
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE V Of(D d, V x) {
+    return hn::Sub(SigmoidKind::Of(d, x), hn::Set(d, 0.5f));
+  }
+};
+
 // How a parameter of unit u reaches the lanes.
 struct UnitsInLanes {
   template <class D>

@@ -387,14 +387,15 @@ void ActivateDiceRow(const Activation& a, float* x, size_t units, size_t columns
   }
 }
 
-// In place on units [first, end) of x [units][columns], behaviours in the columns; kDiceRow: on all.
-template <class SigmoidKind>
+// In place on units [first, end) of x [units][columns], behaviours in the columns; kDiceRow: on all. OutputSigmoid: for
+// units that are a sigmoid and nothing else.
+template <class SigmoidKind, class OutputSigmoid = SigmoidKind>
 void ActivateUnits(const Activation& a, float* x, size_t first, size_t end, size_t columns) {
   switch (a.kind) {
     case ActivationKind::kNone:
       return;
     case ActivationKind::kSigmoid:
-      return ActivateRows<ActivationKind::kSigmoid, SigmoidKind>(a, x, first, end, columns);
+      return ActivateRows<ActivationKind::kSigmoid, OutputSigmoid>(a, x, first, end, columns);
     case ActivationKind::kTanh:
       return ActivateRows<ActivationKind::kTanh, SigmoidKind>(a, x, first, end, columns);
     case ActivationKind::kSlope:
@@ -429,7 +430,7 @@ void ActivateHidden(const PackedUnit& unit, size_t i, size_t first, size_t end, 
   const PackedUnit::Layer& layer = unit.layers[i];
   const size_t columns = vectors * kLanes;
   if (i + 2 == unit.layers.size()) return ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
-  ActivateUnits<typename Step::HiddenSigmoid>(layer.activation, x, first, end, columns);
+  ActivateUnits<typename Step::HiddenSigmoid, typename Step::HiddenOutput>(layer.activation, x, first, end, columns);
   if (Step::kMatrix && end == layer.out) {
     end = RoundUp(end, kMatrixDepth);
     std::fill_n(x + layer.out * columns, (end - layer.out) * columns, 0.0f);
@@ -850,6 +851,17 @@ AlignedFloats PackBias(const std::vector<float>& bias, size_t panel, size_t copi
   return packed;
 }
 
+// The bias of a layer that takes centred outputs.
+std::vector<float> BiasOfCentred(const ActivationUnitWeights::Hidden& hidden, const Activation& before, size_t in) {
+  std::vector<float> bias = hidden.bias;
+  for (size_t u = 0; u < bias.size(); ++u) {
+    double sum = bias[u];
+    for (size_t k = 0; k < in; ++k) sum += double{CentreOf(before)} * double{hidden.weight[u * in + k]};
+    bias[u] = static_cast<float>(sum);
+  }
+  return bias;
+}
+
 PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Precision precision,
                 const MatrixUnit* matrix) {
   PackedUnit unit;
@@ -867,10 +879,13 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Prec
     unit.product_panels = PackRows(weights.product_weight, units, width, unit.depth);
   }
   size_t in = width;
+  const ActivationUnitWeights::Hidden* before = nullptr;
   for (const ActivationUnitWeights::Hidden& hidden : weights.hidden) {
-    const bool first = unit.layers.empty();
+    const bool first = before == nullptr;
     PackedUnit::Layer layer{in, hidden.units, nullptr, nullptr, hidden.activation};
-    layer.bias = PackBias(hidden.bias, panel, matrix != nullptr && !first ? kMatrixColumns : 1);
+    const bool centred = precision != Precision::kFp32 && !first;
+    layer.bias = PackBias(centred ? BiasOfCentred(hidden, before->activation, in) : hidden.bias, panel,
+                          matrix != nullptr && !first ? kMatrixColumns : 1);
     if (!first && matrix != nullptr) {
       layer.panels = PackMatrix(hidden.weight, hidden.units, in, precision == Precision::kFp32Split);
     } else if (!first) {
@@ -880,6 +895,7 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Prec
     unit.layers.push_back(std::move(layer));
     unit.widest = std::max(unit.widest, RoundUp(hidden.units, matrix == nullptr ? panel : kMatrixDepth));
     in = hidden.units;
+    before = &hidden;
   }
   unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, panel), PackBias({weights.out_bias}, panel), {}});
   unit.out_sigmoid = weights.out_sigmoid;

@@ -41,6 +41,11 @@ bool Supports(InstructionSet isa, Precision precision) {
   return CurrentMatrixUnit() != nullptr || (precision == Precision::kBf16 && CpuHasBf16());
 }
 
+std::string_view InstructionsOf(InstructionSet isa, Precision precision) {
+  if (precision == Precision::kFp32 || !Supports(isa, precision)) return Name(isa);
+  return CurrentMatrixUnit() != nullptr ? "amx" : "avx512_bf16";
+}
+
 Precision NearestSupported(InstructionSet isa, Precision asked) {
   if (asked == Precision::kBf16 && Supports(isa, asked)) return asked;
   if (asked != Precision::kFp32 && Supports(isa, Precision::kFp32Split)) return Precision::kFp32Split;

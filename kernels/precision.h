@@ -24,6 +24,9 @@ std::optional<Precision> ParsePrecision(std::string_view name);
 // AVX512_BF16, fp32-split a matrix unit (matrix_unit.h), both beside AVX-512.
 bool Supports(InstructionSet isa, Precision precision);
 
+// What then does the pair work: the instruction set, or "avx512_bf16" or "amx".
+std::string_view InstructionsOf(InstructionSet isa, Precision precision);
+
 // `asked`, or what is nearest to it without being less exact: bf16 -> fp32-split -> fp32.
 Precision NearestSupported(InstructionSet isa, Precision asked);
 

@@ -87,8 +87,9 @@ T Score(const ActivationUnitWeights& w, const float* query, const float* key) {
   return w.out_sigmoid ? Sigmoid(score) : score;
 }
 
-// The same in precision bf16: what goes into a hidden layer is rounded, the weights of the first (with the query in them)
-// as well as the keys, the weights of the others and the outputs between. Sums and the last layer are not.
+// The same in precision bf16: what goes into a hidden layer is rounded, the weights of the first (with the query in
+// them) as well as the keys, the weights of the others and the outputs between, these less their centre. Sums and the
+// last layer are not.
 template <typename T>
 T ScoreBf16(const ActivationUnitWeights& w, const float* query, const float* key) {
   const auto rounded = [](T x) { return T{FromBf16(ToBf16(static_cast<float>(x)))}; };
@@ -102,9 +103,13 @@ T ScoreBf16(const ActivationUnitWeights& w, const float* query, const float* key
   }
   Activate<T>(w.hidden.front().activation, h);
   for (size_t l = 1; l < w.hidden.size(); ++l) {
+    const T centre{CentreOf(w.hidden[l - 1].activation)};
     std::vector<T> y(w.hidden[l].bias.begin(), w.hidden[l].bias.end());
     for (size_t u = 0; u < y.size(); ++u) {
-      for (size_t k = 0; k < h.size(); ++k) y[u] += rounded(T{w.hidden[l].weight[u * h.size() + k]}) * rounded(h[k]);
+      for (size_t k = 0; k < h.size(); ++k) {
+        const T weight{w.hidden[l].weight[u * h.size() + k]};
+        y[u] += weight * centre + rounded(weight) * rounded(h[k] - centre);
+      }
     }
     Activate<T>(w.hidden[l].activation, y);
     h = y;

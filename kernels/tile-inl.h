@@ -43,6 +43,7 @@ struct FloatStep {
   static constexpr bool kMatrix = false;  // a matrix unit does the sums
   static constexpr bool kSplit = false;   // what rounding left goes along
   using HiddenSigmoid = ExactSigmoid;     // for what goes into another step
+  using HiddenOutput = HiddenSigmoid;     // where that is a sigmoid itself
   template <class V>
   static HWY_INLINE V MulAdd(V left, V right, V sum) {
     return hn::MulAdd(left, right, sum);
@@ -57,6 +58,7 @@ struct Bf16PairStep {
   static constexpr bool kMatrix = false;
   static constexpr bool kSplit = false;
   using HiddenSigmoid = CoarseSigmoid;
+  using HiddenOutput = CentredSigmoid<HiddenSigmoid>;
   static HWY_INLINE hn::Vec512<float> MulAdd(hn::Vec512<float> left, hn::Vec512<float> right, hn::Vec512<float> sum) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
     return sum;
@@ -69,12 +71,14 @@ struct Bf16MatrixStep {
   static constexpr bool kMatrix = true;
   static constexpr bool kSplit = false;
   using HiddenSigmoid = CoarseSigmoid;
+  using HiddenOutput = CentredSigmoid<HiddenSigmoid>;
 };
 struct SplitMatrixStep {
   static constexpr size_t kNumbers = 2;
   static constexpr bool kMatrix = true;
   static constexpr bool kSplit = true;
   using HiddenSigmoid = ExactSigmoid;
+  using HiddenOutput = CentredSigmoid<HiddenSigmoid>;
 };
 
 // To the nearest bf16, as floats; see bf16.h.

@@ -19,6 +19,7 @@
 #include "kernels/flush_denormals.h"
 #include "kernels/gather.h"
 #include "kernels/interaction.h"
+#include "kernels/matrix_unit.h"
 #include "model/folding.h"
 #include "model/status_macros.h"
 
@@ -182,16 +183,25 @@ double PairWork(const ActivationUnitWeights& unit) {
   return work + in;
 }
 
-// On one core of a server of 2023.
-double WorkPerMicrosecond(InstructionSet isa) {
+// On one core of a server of 2023. For matrix units from the share of their peak that a prototype reached.
+double WorkPerMicrosecond(InstructionSet isa, Precision precision) {
   switch (isa) {
     case InstructionSet::kBaseline:
       return 10e3;
     case InstructionSet::kAvx2:
       return 50e3;
     default:
-      return 100e3;
+      break;
   }
+  switch (precision) {
+    case Precision::kFp32:
+      return 100e3;
+    case Precision::kFp32Split:
+      return 250e3;
+    case Precision::kBf16:
+      return CurrentMatrixUnit() == nullptr ? 180e3 : 500e3;
+  }
+  return 100e3;
 }
 
 }  // namespace
@@ -246,6 +256,7 @@ struct DinModel::Impl {
   ResolvedSpec resolved;
   InstructionSet isa = InstructionSet::kBaseline;
   Precision precision = Precision::kFp32;
+  double work_per_microsecond = 0;  // of the pair work
   std::unique_ptr<const InputDecoder> decoder;
   std::vector<EmbeddingTable> tables;
   std::vector<bool> slot_is_vector;  // read by a query or a network, so it is materialised
@@ -708,6 +719,7 @@ absl::StatusOr<std::unique_ptr<const DinModel>> DinModel::Create(v1::ModelSpec s
   DIN_ASSIGN_OR_RETURN(impl->resolved, ResolveSpec(std::move(spec)));
   impl->isa = isa;
   impl->precision = NearestSupported(isa, precision);
+  impl->work_per_microsecond = WorkPerMicrosecond(isa, impl->precision);
   DIN_RETURN_IF_ERROR(impl->Build(tensors));
   return std::unique_ptr<const DinModel>(new DinModel(std::move(impl)));
 }
@@ -770,7 +782,7 @@ double DinModel::EstimateCandidate(const ScoringInput& input) const {
     const int sequence = impl_->resolved.attentions[g].sequence;
     work += impl_->pair_work[g] * static_cast<double>(input.sequences[sequence].positions.size());
   }
-  return work / WorkPerMicrosecond(impl_->isa);
+  return work / impl_->work_per_microsecond;
 }
 
 std::vector<AttentionWeights> DinModel::Explain(const ScoringInput& input, size_t candidate,

@@ -14,7 +14,7 @@ void EncodeModelMetadata(const LoadedModel& model, v1::GetModelMetadataResponse&
   response.set_version(model.version);
   response.set_digest(model.snapshot->digest());
   *response.mutable_spec() = model.model->spec();
-  response.set_instruction_set(std::string(Name(model.model->instruction_set())));
+  response.set_instruction_set(std::string(InstructionsOf(model.model->instruction_set(), model.model->precision())));
   response.set_precision(std::string(Name(model.model->precision())));
   response.set_precision_asked(model.precision_asked ? std::string(Name(*model.precision_asked)) : "default");
   response.set_precision_note(model.precision_note);

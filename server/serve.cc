@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/instruction_set.h"
+#include "kernels/matrix_unit.h"
 #include "model/status_macros.h"
 #include "model_loader/file.h"
 #include "model_loader/load_model.h"
@@ -133,6 +134,7 @@ class Process {
                             {"threads", options.threads},
                             {"queue", options.queue},
                             {"instruction_set", Name(config_.instruction_set.value_or(BestInstructionSet()))},
+                            {"matrix_unit", CurrentMatrixUnit() == nullptr ? "none" : "amx"},
                             {"models", registry_.Names().size()},
                             {"ready", ready_},
                             {"version", DIN_VERSION}});
