@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/matrix_unit.h"
 #include "tests/model_loader/snapshot_fixture.h"
 
 namespace din {
@@ -188,6 +189,25 @@ TEST_F(LoadModelTest, Bf16ThatMissesTheGoldenScoresFallsBackToAnExactPrecisionAn
   EXPECT_EQ((*loaded)->model->precision(), NearestSupported(BestInstructionSet(), Precision::kFp32Split));
   EXPECT_THAT((*loaded)->precision_note, testing::HasSubstr("tolerance 1e-09 (avx512, bf16)"));
   EXPECT_LE((*loaded)->largest_golden_error, 1e-5);
+}
+
+TEST_F(LoadModelTest, OnAMatrixUnitTheDefaultIsSplitAndFallsBackToFp32WhereThatIsNotExactEnough) {
+  if (BestInstructionSet() != InstructionSet::kAvx512) GTEST_SKIP() << "no AVX-512";
+  const ScopedMatrixUnit scoped(&EmulatedMatrixUnit());
+  const auto split = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_EQ((*split)->model->precision(), Precision::kFp32Split);
+  EXPECT_EQ((*split)->precision_note, "");
+  EXPECT_EQ(InstructionsOf((*split)->model->instruction_set(), Precision::kFp32Split), "amx");
+  // Between the errors of the two.
+  Publish([](SnapshotContents& c) {
+    for (v1::GoldenCase& golden : c.golden) golden.set_tolerance(5e-7);
+  });
+  const auto fp32 = Load();
+  ASSERT_TRUE(fp32.ok()) << fp32.status();
+  EXPECT_GT((*split)->largest_golden_error, 5e-7);
+  EXPECT_EQ((*fp32)->model->precision(), Precision::kFp32);
+  EXPECT_THAT((*fp32)->precision_note, testing::HasSubstr("tolerance 5e-07 (avx512, fp32-split)"));
 }
 
 TEST_F(LoadModelTest, WrongGoldenScoreIsRefusedInEveryPrecision) {
