@@ -18,6 +18,12 @@ size_t CandidatesPerUnit(double candidate_us) {
   return static_cast<size_t>(candidates) / kGroup * kGroup;
 }
 
+absl::Status Interrupted(const ScoringJob& job) {
+  if (job.cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("cancelled while scoring");
+  if (std::chrono::steady_clock::now() < job.deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError("deadline: passed while scoring");
+}
+
 class CandidateUnits final : public SharedWork {
  public:
   CandidateUnits(const DinModel& model, const ScoringJob& job, const ScoringInput& input, const Workspace& user,
@@ -27,16 +33,10 @@ class CandidateUnits final : public SharedWork {
   size_t units() const { return (scores_.size() + unit_ - 1) / unit_; }
 
   void Run(size_t begin, size_t end, ScoringMemory& memory) override {
-    if (!Interrupted().ok()) return;
+    if (!Interrupted(job_).ok()) return;
     const size_t first = begin * unit_;
     const size_t last = std::min(end * unit_, scores_.size());
     model_.ScoreCandidates(input_, user_, first, memory.workspace, scores_.subspan(first, last - first));
-  }
-
-  absl::Status Interrupted() const {
-    if (job_.cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("cancelled while scoring");
-    if (std::chrono::steady_clock::now() < job_.deadline) return absl::OkStatus();
-    return absl::DeadlineExceededError("deadline: passed while scoring");
   }
 
  private:
@@ -52,6 +52,8 @@ class CandidateUnits final : public SharedWork {
 
 absl::Status ScoreShared(const DinModel& model, const ScoringJob& job, ScoringPool& pool, ScoringMemory& memory,
                          std::span<float> scores) {
+  // Decoding has taken its time.
+  if (absl::Status status = Interrupted(job); !status.ok()) return status;
   const double candidate_us = model.EstimateCandidate(memory.input);
   const auto threads =
       static_cast<size_t>(candidate_us * static_cast<double>(scores.size()) / kLeastMicrosecondsPerThread);
@@ -62,7 +64,7 @@ absl::Status ScoreShared(const DinModel& model, const ScoringJob& job, ScoringPo
   model.PrepareUser(memory.input, memory.workspace);
   CandidateUnits work(model, job, memory.input, memory.workspace, CandidatesPerUnit(candidate_us), scores);
   pool.Share(work, work.units(), threads - 1, memory);
-  return work.Interrupted();
+  return Interrupted(job);
 }
 
 }  // namespace din

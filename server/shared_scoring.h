@@ -16,7 +16,8 @@ inline constexpr double kLeastMicrosecondsPerThread = 100;
 
 // model.Score for the job that runs on this scoring thread, with memory.input, into `scores` [memory.input.candidates].
 // A request large enough is shared with threads of `pool` that are idle; the scores are the same, bit for bit.
-// CANCELLED and DEADLINE_EXCEEDED as soon as a shared one is seen to be so: between two pieces.
+// CANCELLED and DEADLINE_EXCEEDED as soon as it is seen to be so: before it begins, and between the pieces of a shared
+// one.
 absl::Status ScoreShared(const DinModel& model, const ScoringJob& job, ScoringPool& pool, ScoringMemory& memory,
                          std::span<float> scores);
 

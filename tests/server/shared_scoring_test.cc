@@ -109,15 +109,17 @@ TEST_P(SharedScoringTest, RequestsShareThreadsWithoutMixingScores) {
 
 TEST_P(SharedScoringTest, CancelledOrLateIsSeenWhileScoring) {
   ScoringPool pool({.threads = 2, .queue = 4});
-  const ScoringInput input = Draw(150, 30);
-  Job cancelled(*model_, pool, input), late(*model_, pool, input);
-  cancelled.cancel_when_running = true;
-  late.deadline_when_running = std::chrono::steady_clock::now();
-  ASSERT_TRUE(pool.Submit(&cancelled).ok());
-  EXPECT_EQ(cancelled.Outcome(), absl::CancelledError("cancelled while scoring"));
-  ASSERT_TRUE(pool.Submit(&late).ok());
-  EXPECT_EQ(late.Outcome(), absl::DeadlineExceededError("deadline: passed while scoring"));
-  EXPECT_THAT(late.scores, ::testing::Each(0.0f));  // nothing was computed
+  for (const size_t candidates : {1, 150}) {  // too small to share; shared
+    const ScoringInput input = Draw(candidates, 30);
+    Job cancelled(*model_, pool, input), late(*model_, pool, input);
+    cancelled.cancel_when_running = true;
+    late.deadline_when_running = std::chrono::steady_clock::now();
+    ASSERT_TRUE(pool.Submit(&cancelled).ok());
+    EXPECT_EQ(cancelled.Outcome(), absl::CancelledError("cancelled while scoring"));
+    ASSERT_TRUE(pool.Submit(&late).ok());
+    EXPECT_EQ(late.Outcome(), absl::DeadlineExceededError("deadline: passed while scoring"));
+    EXPECT_THAT(late.scores, ::testing::Each(0.0f));  // nothing was computed
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SharedScoringTest, ::testing::Values("paper", "compact"),
