@@ -1,6 +1,5 @@
 // train, export, verify, demo-requests.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -14,111 +13,24 @@
 #include "absl/strings/str_format.h"
 #include "model/status_macros.h"
 #include "model_loader/load_model.h"
-#include "nlohmann/json.hpp"
 #include "trainer/commands.h"
 #include "trainer/demo_requests.h"
 #include "trainer/export.h"
 #include "trainer/metrics.h"
-#include "trainer/model_options.h"
 #include "trainer/options.h"
 #include "trainer/progress.h"
+#include "trainer/restore.h"
+#include "trainer/served_scores.h"
 #include "trainer/train.h"
 
 namespace din {
 namespace {
-
-void PrintMetrics(const char* what, const Metrics& m) {
-  std::printf(
-      "%s: user AUC %.4f (%zu users, %zu of one class left out)  AUC %.4f  log loss %.4f  calibration %.3f  "
-      "(%zu samples)\n",
-      what, m.user_auc, m.users, m.one_class_users, m.auc, m.log_loss, m.calibration, m.samples);
-}
 
 void PrintDeciles(const Metrics& m) {
   if (m.deciles.empty()) return;
   std::printf("calibration by decile of the score, predicted/observed:");
   for (const Metrics::Decile& d : m.deciles) std::printf("  %.3f/%.3f", d.predicted, d.observed);
   std::printf("\n");
-}
-
-// --- What a training is ---------------------------------------------------------------------------------------------
-
-// The options of train that decide what comes out of it; a checkpoint holds them all.
-struct TrainingCommand {
-  DataOptions data;
-  TrainingOptions training;
-
-  Options Describe() {
-    Options o;
-    data.AddTo(o);
-    training.AddVariantsTo(o);
-    training.AddTo(o);
-    return o;
-  }
-  SampleOptions SampleChoice() const { return data.SamplesFor(training.train.seed, training.shape.max_history); }
-};
-
-std::string ToJson(const std::vector<std::string>& values) { return nlohmann::json(values).dump(); }
-
-absl::StatusOr<std::vector<std::string>> FromJson(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_array()) return absl::DataLossError("checkpoint: its options cannot be read");
-  return json.get<std::vector<std::string>>();
-}
-
-// Options that may differ when a training goes on: how long, and where the data lie.
-bool MayChange(std::string_view option) {
-  for (const char* name : {"--epochs=", "--patience=", "--data=", "--threads="}) {
-    if (option.starts_with(name)) return true;
-  }
-  return false;
-}
-
-absl::Status CheckSameTraining(const std::vector<std::string>& before, const std::vector<std::string>& now) {
-  for (const std::string& option : now) {
-    if (MayChange(option) || std::ranges::find(before, option) != before.end()) continue;
-    const std::string name = option.substr(0, option.find('=') + 1);
-    std::string other = "not known then";
-    for (const std::string& b : before) {
-      if (b.starts_with(name)) other = b;
-    }
-    return absl::InvalidArgumentError(absl::StrCat("the checkpoint is of another training: ", option, " now, ", other,
-                                                   " then; give the same options, or another --checkpoint"));
-  }
-  return absl::OkStatus();
-}
-
-// A training brought back from its checkpoint.
-struct Restored {
-  TrainingCommand command;
-  std::optional<Dataset> data;
-  Split split;
-  std::unique_ptr<Trainer> trainer;
-  ModelShape shape;
-};
-
-// Reads the data again, makes the same samples, and takes the weights of the best epoch. An empty `data_path` stands
-// for where they were.
-absl::StatusOr<std::unique_ptr<Restored>> Restore(const std::string& path, const std::string& data_path,
-                                                  Progress& progress) {
-  DIN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(path));
-  DIN_ASSIGN_OR_RETURN(const std::vector<std::string> values, FromJson(checkpoint.options));
-  auto restored = std::make_unique<Restored>();
-  TrainingCommand& command = restored->command;
-  const std::vector<std::string_view> arguments(values.begin(), values.end());
-  DIN_RETURN_IF_ERROR(command.Describe().Parse(arguments));
-  if (!data_path.empty()) command.data.data = data_path;
-  command.training.Settle();
-  command.training.train.epochs = 0;  // only score
-  DIN_ASSIGN_OR_RETURN(restored->data, command.data.Read(progress));
-  DIN_ASSIGN_OR_RETURN(restored->split, MakeSamples(*restored->data, command.SampleChoice()));
-  restored->shape = command.training.shape.Over(*restored->data);
-  restored->trainer =
-      std::make_unique<Trainer>(*restored->data, restored->split, restored->shape, command.training.train);
-  DIN_RETURN_IF_ERROR(restored->trainer->Restore(checkpoint));
-  Progress silent(nullptr);
-  DIN_RETURN_IF_ERROR(restored->trainer->Fit(silent).status());  // no epochs left: takes the best one's weights
-  return restored;
 }
 
 // --- Publishing -----------------------------------------------------------------------------------------------------
@@ -221,7 +133,7 @@ absl::Status TrainCommand(Arguments arguments) {
   std::error_code ignored;
   if (!checkpoint.empty() && std::filesystem::exists(checkpoint, ignored)) {
     DIN_ASSIGN_OR_RETURN(before, ReadCheckpoint(checkpoint));
-    DIN_ASSIGN_OR_RETURN(const std::vector<std::string> then, FromJson(before->options));
+    DIN_ASSIGN_OR_RETURN(const std::vector<std::string> then, OptionsFromJson(before->options));
     DIN_RETURN_IF_ERROR(CheckSameTraining(then, values));
   }
 
@@ -238,7 +150,7 @@ absl::Status TrainCommand(Arguments arguments) {
   if (before) DIN_RETURN_IF_ERROR(trainer.Restore(*before));
   before.reset();
   WarnOfSlowMatrices();
-  const absl::StatusOr<FitReport> report = trainer.Fit(progress, checkpoint, ToJson(values));
+  const absl::StatusOr<FitReport> report = trainer.Fit(progress, checkpoint, OptionsToJson(values));
   if (!report.ok()) {
     const bool kept = !checkpoint.empty() && std::filesystem::exists(checkpoint, ignored);
     return absl::Status(report.status().code(),
@@ -306,23 +218,16 @@ absl::Status VerifyCommand(Arguments arguments) {
     const auto tensor = loaded->snapshot->tensors().find("table." + table.name());
     if (tensor != loaded->snapshot->tensors().end()) restored->trainer->RoundEmbeddings(tensor->second.type);
   }
-  const std::vector<float> expected = restored->trainer->Score(test);
-  std::vector<float> served(expected.size());
+  std::vector<float> served(test.size());
   Workspace workspace;
   ScoringInput input;
-  double largest = 0;
   for (size_t i = 0; i < test.size(); ++i) {
     const v1::GoldenCase request = MakeCase(data, {&test[i], 1}, restored->shape.max_history);
     const RequestColumns columns{request.features(), request.sequences(), request.candidates()};
     DIN_RETURN_IF_ERROR(model.decoder().Decode(columns, {}, input));
     model.Score(input, workspace, {&served[i], 1});
-    largest = std::max(largest, std::abs(static_cast<double>(served[i]) - expected[i]));
   }
-  PrintMetrics("libtorch", Evaluate(test, expected));
-  PrintMetrics("served  ", Evaluate(test, served));
-  std::printf("largest difference of a score: %.2g over %zu samples\n", largest, test.size());
-  if (largest <= tolerance) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrFormat("a score differs by %g > limit %g", largest, tolerance));
+  return CompareServed(test, restored->trainer->Score(test), served, tolerance);
 }
 
 // --- demo-requests --------------------------------------------------------------------------------------------------

@@ -9,10 +9,8 @@ trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=1
 fail() { echo "din_train_test: $*" >&2; exit 1; }
 
-# 60 users who keep to one of three categories of 30 items each.
 mkdir "$work/shop"
-awk 'BEGIN { print "user\titem\tcategory\tts"; for (u = 0; u < 60; ++u) for (k = 0; k < 12; ++k)
-  printf "u%d\ti%d\tc%d\t%d\n", u, (u % 3) + 3 * ((u * 7 + k * 11) % 30), u % 3, k }' | gzip >"$work/shop/events.tsv.gz"
+awk -f "$(dirname "$0")/shop.awk" </dev/null | gzip >"$work/shop/events.tsv.gz"
 
 small=(--data "$work/shop" --epochs 2 --batch 64 --dim 4 --tower 8,4 --attention 6 --threads 1)
 version=0
