@@ -1,7 +1,7 @@
 // How many cores this process may really use.
 #pragma once
 
-#include "server/cgroup.h"
+#include "model_loader/cgroup.h"
 
 namespace din {
 

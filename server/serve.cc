@@ -29,6 +29,7 @@
 #include "model/status_macros.h"
 #include "model_loader/file.h"
 #include "model_loader/load_model.h"
+#include "model_loader/memory_budget.h"
 #include "model_loader/model_holder.h"
 #include "model_loader/policy_store.h"
 #include "model_loader/snapshot_watcher.h"
@@ -36,7 +37,6 @@
 #include "server/bind_probe.h"
 #include "server/cpu_quota.h"
 #include "server/event_feed.h"
-#include "server/memory_budget.h"
 #include "server/server.h"
 
 namespace din {

@@ -142,7 +142,7 @@ class Runs {
 absl::StatusOr<RunResult> RunOne(const Dataset& data, const DataOptions& source, const TrainingOptions& training,
                                  const std::string& variant) {
   const ModelShape shape = training.shape.Over(data);
-  DIN_RETURN_IF_ERROR(CheckMemory(data, shape, training.train));
+  DIN_RETURN_IF_ERROR(CheckMemory(data, shape, training.train, /*checkpoints=*/false));
   DIN_ASSIGN_OR_RETURN(const Split split, MakeSamples(data, source.SamplesFor(training.train.seed, shape.max_history)));
   Trainer trainer(data, split, shape, training.train);
   Progress progress(stderr);

@@ -140,7 +140,7 @@ absl::Status TrainCommand(Arguments arguments) {
   Progress progress(stderr);
   DIN_ASSIGN_OR_RETURN(const Dataset data, command.data.Read(progress));
   const ModelShape shape = command.training.shape.Over(data);
-  DIN_RETURN_IF_ERROR(CheckMemory(data, shape, command.training.train));
+  DIN_RETURN_IF_ERROR(CheckMemory(data, shape, command.training.train, !checkpoint.empty()));
   DIN_ASSIGN_OR_RETURN(const Split split, MakeSamples(data, command.SampleChoice()));
   std::printf("samples: %zu to train, %zu of held-out users to choose the epoch, %zu to test\n", split.train.size(),
               split.held_out.size(), split.test.size());

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
-#include <fstream>
 #include <limits>
 #include <random>
 #include <string_view>
@@ -400,23 +399,20 @@ double MatrixGflops() {
   return 2.0 * kSide * kSide * kSide / best * 1e-9;
 }
 
-absl::Status CheckMemory(const Dataset& data, const ModelShape& shape, const TrainOptions& options) {
+absl::Status CheckMemory(const Dataset& data, const ModelShape& shape, const TrainOptions& options, bool checkpoints,
+                         const MemoryBudget& budget) {
   uint64_t need = 0, rows_in_all = 0;
   for (size_t field = 0; field < data.fields(); ++field) {
     size_t rows = data.FieldRows(field);
     if (options.most_frequent > 0) rows = std::min(rows, static_cast<size_t>(options.most_frequent));
     const auto dim = static_cast<size_t>(shape.embedding_width() + shape.roles(field < data.item_fields()));
-    // Weights now and of the best epoch, the optimiser's state, n_j, and two words of the batch builder.
-    constexpr size_t kWords = 3;
-    need += rows * (2 * dim * sizeof(float) + RowOptimiser::BytesPerRow(options.optimiser, dim) + kWords * 4);
+    const size_t weights = dim * sizeof(float);
+    const size_t state = 2 * weights + RowOptimiser::BytesPerRow(options.optimiser, dim);  // now, and of the best epoch
+    constexpr size_t kWords = 3;  // n_j, and two of the batch builder
+    need += rows * (state + (checkpoints ? state : weights) + kWords * sizeof(uint32_t));
     rows_in_all += rows;
   }
-  std::ifstream meminfo("/proc/meminfo");
-  std::string word;
-  uint64_t free = UINT64_MAX;
-  while (meminfo >> word) {
-    if (word == "MemAvailable:" && meminfo >> free) free *= 1024;
-  }
+  const uint64_t free = budget.limit - std::min(budget.used, budget.limit);
   if (need <= free) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrFormat("embeddings: %d rows need %d bytes to train, %d are free; lower --dim, keep fewer ids by "

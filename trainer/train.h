@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/tensor.h"
+#include "model_loader/memory_budget.h"
 #include "trainer/batch.h"
 #include "trainer/checkpoint.h"
 #include "trainer/dataset.h"
@@ -45,9 +46,11 @@ struct TrainOptions {
 // Gflop/s of libtorch's matrix product, the best of a few small ones: milliseconds.
 double MatrixGflops();
 
-// Bytes that the tables of a training take with all that belongs to them. OK when they fit into the memory that is
-// free; RESOURCE_EXHAUSTED with the rows, the need and what is free in bytes when not.
-absl::Status CheckMemory(const Dataset& data, const ModelShape& shape, const TrainOptions& options);
+// Whether the tables of a training fit into memory with all that belongs to them, and the copy that is made of them while a
+// snapshot is written, or of optimiser and best epoch, too, while a checkpoint is. RESOURCE_EXHAUSTED with the rows, the
+// need and what is free in bytes when not.
+absl::Status CheckMemory(const Dataset& data, const ModelShape& shape, const TrainOptions& options, bool checkpoints,
+                         const MemoryBudget& budget = TightestMemoryBudget(0));
 
 struct EpochReport {
   double loss = 0;  // mean over the training samples

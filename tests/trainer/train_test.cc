@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model_loader/load_model.h"
@@ -182,12 +183,17 @@ TEST(TrainTest, NothingToTrainOnIsRefused) {
 }
 
 TEST(TrainTest, VocabularyThatDoesNotFitIsToldInBytes) {
-  ModelShape shape = SmallShape();
-  EXPECT_TRUE(CheckMemory(Data(), shape, SmallTraining()).ok());
-  shape.dim = int64_t{1} << 40;
-  const absl::Status status = CheckMemory(Data(), shape, SmallTraining());
+  const ModelShape shape = SmallShape();
+  const uint64_t rows = Data().FieldRows(0) + Data().FieldRows(1);
+  // Of each row: the weights now, of the best epoch and in the snapshot, two moments, a step count; three words.
+  const uint64_t need = rows * (5 * shape.dim * 4 + 4 + 3 * 4);
+  EXPECT_TRUE(CheckMemory(Data(), shape, SmallTraining(), false).ok());
+  EXPECT_TRUE(CheckMemory(Data(), shape, SmallTraining(), false, {.limit = need + 9, .used = 9}).ok());
+  const absl::Status status = CheckMemory(Data(), shape, SmallTraining(), false, {.limit = need + 9, .used = 10});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("bytes to train"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrFormat("%d rows need %d bytes to train, %d are free",
+                                                                       rows, need, need - 1)));
+  EXPECT_FALSE(CheckMemory(Data(), shape, SmallTraining(), true, {.limit = need, .used = 0}).ok());
 }
 
 // --- Checkpoints ----------------------------------------------------------------------------------------------------

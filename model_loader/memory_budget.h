@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "model_loader/cgroup.h"
 #include "model_loader/lifecycle.h"
-#include "server/cgroup.h"
 
 namespace din {
 

@@ -1,4 +1,4 @@
-#include "server/cgroup.h"
+#include "model_loader/cgroup.h"
 
 #include <fstream>
 #include <sstream>
