@@ -1,5 +1,6 @@
 #include "trainer/amazon.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string_view>
@@ -8,9 +9,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "trainer/utf8.h"
 
 namespace din {
 namespace {
@@ -40,54 +43,69 @@ const std::string* StringAt(const Json& record, const char* key) {
   return at == record.end() ? nullptr : at->get_ptr<const std::string*>();
 }
 
-// Text as proto and JSON want it: no byte that is not UTF-8 gets past the parser, so it is clean already.
+// The last of the last path, as the authors take it.
 std::string LastCategory(const Json& record) {
   const auto paths = record.find("categories");
   if (paths == record.end() || !paths->is_array() || paths->empty()) return "";
-  const Json& path = paths->front();
+  const Json& path = paths->back();
   if (!path.is_array() || path.empty() || !path.back().is_string()) return "";
   return path.back();
 }
 
-// Appends the code point as UTF-8.
-void AppendUtf8(uint32_t c, std::string& out) {
-  if (c < 0x80) {
-    out.push_back(static_cast<char>(c));
-  } else if (c < 0x800) {
-    out.push_back(static_cast<char>(0xC0 | c >> 6));
-    out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
-  } else {
-    out.push_back(static_cast<char>(0xE0 | c >> 12));
-    out.push_back(static_cast<char>(0x80 | (c >> 6 & 0x3F)));
-    out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
+// A Python string from behind its opening quote; `i` moves behind the closing one. \xHH is a byte, as Python 2 writes
+// text that it holds as UTF-8, or a code point, as it writes u'...'.
+std::string ReadString(std::string_view text, char quote, bool x_is_byte, size_t& i) {
+  std::string out;
+  while (i < text.size() && text[i] != quote) {
+    const char c = text[i++];
+    if (c != '\\' || i == text.size()) {
+      out.push_back(c);
+      continue;
+    }
+    const char escaped = text[i++];
+    const size_t digits = escaped == 'x' ? 2 : escaped == 'u' ? 4 : escaped == 'U' ? 8 : 0;
+    uint32_t code = 0;
+    if (digits > 0 && absl::SimpleHexAtoi(std::string(text.substr(i, digits)), &code) && code <= 0x10FFFF) {
+      i += std::min(digits, text.size() - i);
+      if (escaped == 'x' && x_is_byte) {
+        out.push_back(static_cast<char>(code));
+      } else {
+        AppendUtf8(code, out);
+      }
+      continue;
+    }
+    constexpr std::string_view kEscaped = "abfnrtv", kMeant = "\a\b\f\n\r\t\v";
+    const size_t at = kEscaped.find(escaped);
+    if (at != std::string_view::npos) {
+      out.push_back(kMeant[at]);
+    } else if (escaped == '\\' || escaped == '\'' || escaped == '"') {
+      out.push_back(escaped);
+    } else {  // as Python: what is no escape stays as it is
+      out.push_back('\\');
+      out.push_back(escaped);
+    }
   }
+  if (i < text.size()) ++i;
+  return out;
 }
 
 // A Python string from its opening quote on, as a JSON string; returns where it ends.
-size_t ConvertString(std::string_view text, size_t i, std::string& out) {
-  const char quote = text[i++];
-  out.push_back('"');
-  for (; i < text.size() && text[i] != quote; ++i) {
-    char c = text[i];
-    if (c == '"') {
-      out += "\\\"";
-    } else if (c != '\\') {
-      out.push_back(c);
-    } else if (++i < text.size()) {
-      c = text[i];
-      if (c == 'x' && i + 2 < text.size()) {  // \xe9 is U+00E9
-        AppendUtf8(static_cast<uint32_t>(std::strtoul(std::string(text.substr(i + 1, 2)).c_str(), nullptr, 16)), out);
-        i += 2;
-      } else if (c == '\'') {
-        out.push_back(c);
-      } else {
-        out.push_back('\\');
-        out.push_back(c);
-      }
-    }
+size_t ConvertString(std::string_view text, size_t begin, std::string& out) {
+  size_t end = begin + 1;
+  std::string value = ReadString(text, text[begin], /*x_is_byte=*/true, end);
+  if (!IsUtf8(value)) {
+    end = begin + 1;
+    value = ReadString(text, text[begin], /*x_is_byte=*/false, end);
   }
-  out.push_back('"');
-  return i + 1;
+  out += Json(value).dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  return end;
+}
+
+// A record of either file; discarded when it is none.
+Json Parse(std::string_view line) {
+  Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (record.is_discarded()) record = Json::parse(PythonLiteralToJson(line), nullptr, /*allow_exceptions=*/false);
+  return record;
 }
 
 }  // namespace
@@ -121,12 +139,10 @@ absl::StatusOr<Dataset> ReadAmazon(const std::string& directory, ReadReport& rep
   DIN_ASSIGN_OR_RETURN(LineReader meta, OpenOnly(directory, "meta_"));
   DIN_ASSIGN_OR_RETURN(LineReader reviews, OpenOnly(directory, "reviews_"));
   DatasetBuilder builder;
-  const auto parse = [](std::string_view text) { return Json::parse(text, nullptr, /*allow_exceptions=*/false); };
   DIN_RETURN_IF_ERROR(ForEachLine(
       meta,
       [&](std::string_view line) -> std::string {
-        Json record = parse(line);
-        if (record.is_discarded()) record = parse(PythonLiteralToJson(line));
+        const Json record = Parse(line);
         if (!record.is_object()) return "neither JSON nor a Python dict";
         const std::string* id = StringAt(record, "asin");
         if (id == nullptr || id->empty()) return "no asin";
@@ -138,8 +154,8 @@ absl::StatusOr<Dataset> ReadAmazon(const std::string& directory, ReadReport& rep
   DIN_RETURN_IF_ERROR(ForEachLine(
       reviews,
       [&](std::string_view line) -> std::string {
-        const Json record = parse(line);
-        if (!record.is_object()) return "not a JSON object";
+        const Json record = Parse(line);
+        if (!record.is_object()) return "neither JSON nor a Python dict";
         const std::string* user = StringAt(record, "reviewerID");
         const std::string* item = StringAt(record, "asin");
         if (user == nullptr || user->empty()) return "no reviewerID";

@@ -1,5 +1,5 @@
-// Reads Amazon reviews (J. McAuley, UCSD; the data of DIN, section 6.1): reviews_*.json and meta_*.json, one record a
-// line, plain or compressed. Items are products, the category is the last of the first path ("categories"), as the
+// Reads Amazon reviews (J. McAuley, UCSD, 2014; the data of DIN, section 6.1): reviews_*.json and meta_*.json, one record
+// a line, plain or compressed. Items are products, the category is the last of the last path ("categories"), as the
 // authors took it. The value is the rating ("overall").
 #pragma once
 
@@ -14,8 +14,8 @@ namespace din {
 
 bool LooksLikeAmazon(const std::string& directory);
 
-// `directory` holds one reviews_*.json and one meta_*.json (also .gz, .xz). The metadata of 2014 are Python literals
-// rather than JSON; both are read. A product without metadata is of the category "unknown". NOT_FOUND when a file is
+// `directory` holds one reviews_*.json and one meta_*.json (also .gz, .xz). The metadata are Python literals rather than
+// JSON; both are read in either file. A product without metadata is of the category "unknown". NOT_FOUND when a file is
 // missing; DATA_LOSS as ForEachLine.
 absl::StatusOr<Dataset> ReadAmazon(const std::string& directory, ReadReport& report, Progress& progress);
 

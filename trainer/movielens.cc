@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "trainer/rdata.h"
+#include "trainer/utf8.h"
 
 namespace din {
 namespace {
@@ -86,21 +87,6 @@ bool ParseNumber(std::string_view text, T& out) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-// The .dat files are in Latin-1, the .csv files in UTF-8.
-std::string Utf8(const std::string& latin1) {
-  std::string utf8;
-  for (const char c : latin1) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80) {
-      utf8.push_back(c);
-    } else {
-      utf8.push_back(static_cast<char>(0xC0 | byte >> 6));
-      utf8.push_back(static_cast<char>(0x80 | (byte & 0x3F)));
-    }
-  }
-  return utf8;
-}
-
 // How a release lays out its files.
 struct Layout {
   const char* extension;
@@ -149,7 +135,10 @@ absl::StatusOr<Dataset> FromText(const std::filesystem::path& directory, const L
       [&](std::vector<std::string>& fields) -> std::string {
         int64_t id = 0;
         if (!ParseNumber(fields[0], id)) return "movieId is not an integer";
-        builder.AddItem(fields[0], layout.header ? fields[1] : Utf8(fields[1]), FirstGenre(fields[2]));
+        // 1M is in Latin-1, all others in UTF-8, 10M among them; an accent in Latin-1 is no UTF-8.
+        const bool is_utf8 = IsUtf8(fields[1]);
+        if (layout.header && !is_utf8) return "the title is not UTF-8";
+        builder.AddItem(fields[0], is_utf8 ? fields[1] : Utf8FromLatin1(fields[1]), FirstGenre(fields[2]));
         return "";
       },
       report, progress));

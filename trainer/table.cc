@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "model/status_macros.h"
+#include "trainer/utf8.h"
 
 namespace din {
 namespace {
@@ -82,6 +83,7 @@ struct Table {
     return ForEachLine(
         reader,
         [&](std::string_view line) -> std::string {
+          if (!IsUtf8(line)) return "not UTF-8";
           if (!CutLine(line, delimiter, fields)) return "a quote is left open";
           if (fields.size() != names.size()) return absl::StrCat(fields.size(), " fields, expected ", names.size());
           return row(fields);

@@ -113,6 +113,44 @@ TEST_F(MovieLensTest, DatFolderIsReadWithItsUsers) {
   EXPECT_EQ(data->actions[data->EventsOf(0)[0].action], "disliked");
 }
 
+// The layout of 10M: the same without users, half stars, and titles in UTF-8.
+TEST_F(MovieLensTest, DatFolderOf10MIsInUtf8) {
+  Write("movies.dat",
+        "6::Heat (1995)::Action|Crime|Thriller\n73::Mis\u00e9rables, Les (1995)::Drama|Musical\n"
+        "8197::Hiroshima mon amour::(no genres listed)\n");
+  Write("ratings.dat", "1::73::4.5::838985046\n1::6::0.5::838983525\n2::8197::5::868245777\n");
+  Write("tags.dat", "15::73::excellent!::1215184630\n");
+  const auto data = Read();
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(report_.bad_lines, 0u);
+  EXPECT_TRUE(data->user_fields.empty());
+  EXPECT_THAT(TitlesInOrder(*data, 0), ElementsAre("Heat (1995)", "Mis\u00e9rables, Les (1995)"));
+  EXPECT_EQ(data->EventsOf(0)[1].value, 4.5f);
+  EXPECT_EQ(CategoryOf(*data, data->EventsOf(0)[0].item), "Action");
+  EXPECT_EQ(CategoryOf(*data, data->EventsOf(1)[0].item), "(no genres listed)");
+}
+
+// The layout of 20M and 25M: CSV in UTF-8, some releases with CR LF, with further files beside it.
+TEST_F(MovieLensTest, CsvFolderOf20MWithCarriageReturnsAndAccents) {
+  Write("movies.csv",
+        "movieId,title,genres\r\n1,Toy Story (1995),Adventure|Animation|Children|Comedy|Fantasy\r\n"
+        "73,\"Mis\u00e9rables, Les (1995)\",Drama|War\r\n131162,\"\"\"Quoted\"\" Film, A\",(no genres listed)\r\n");
+  Write("ratings.csv",
+        "userId,movieId,rating,timestamp\r\n1,73,3.5,1112486027\r\n1,1,4,1112484676\r\n2,131162,0.5,1427404801\r\n");
+  Write("links.csv", "movieId,imdbId,tmdbId\r\n1,0114709,862\r\n");
+  const auto data = Read();
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(report_.bad_lines, 0u);
+  EXPECT_THAT(TitlesInOrder(*data, 0), ElementsAre("Toy Story (1995)", "Mis\u00e9rables, Les (1995)"));
+  EXPECT_THAT(TitlesInOrder(*data, 1), ElementsAre("\"Quoted\" Film, A"));
+}
+
+TEST_F(MovieLensTest, CsvTitleThatIsNotUtf8IsABadLine) {
+  Write("movies.csv", "movieId,title,genres\n1,Mis\xe9rables (1995),Drama\n");
+  Write("ratings.csv", "userId,movieId,rating,timestamp\n1,1,3.5,1\n");
+  EXPECT_THAT(std::string(Read().status().message()), HasSubstr("movies.csv:2: the title is not UTF-8"));
+}
+
 RMembers Frame() {
   return {{"movieId", RInts({31, 1029, 31})},
           {"title", RStrings({"Dangerous Minds", "Dumbo", "Dangerous Minds"})},

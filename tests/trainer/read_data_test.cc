@@ -117,11 +117,50 @@ TEST_F(ReadDataTest, AmazonReviewsWithMetadataInPythonOrJson) {
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_THAT(ItemsOf(*data, 0), ElementsAre("B01", "B02"));
   const auto category = [&](const Event& e) { return data->categories[0].values[data->ItemValue(e.item, 1)]; };
-  EXPECT_EQ(category(data->EventsOf(0)[0]), "Games");
+  EXPECT_EQ(category(data->EventsOf(0)[0]), "y");
   EXPECT_EQ(category(data->EventsOf(0)[1]), "Puzzles");
   EXPECT_EQ(category(data->EventsOf(1)[0]), "unknown");
   EXPECT_EQ(data->items[data->EventsOf(0)[0].item].title, "It's a \"toy\" caf\u00e9");
   EXPECT_EQ(data->EventsOf(0)[0].value, 3.0f);
+}
+
+// Every field that the files of 2014 have, in their order; the names and texts are made up.
+TEST_F(ReadDataTest, AmazonFilesOf2014AsTheyShip) {
+  Write("meta_Beauty.json",
+        "{'asin': '0000031852', 'title': 'Tutu \"Zebra\"', 'price': 3.17, 'imUrl': 'http://x/I/51f._SY300_.jpg', "
+        "'related': {'also_bought': ['B00JHONN1S', 'B002BZX8Z6'], 'bought_together': ['B002BZX8Z6']}, "
+        "'salesRank': {'Toys & Games': 211836}, 'brand': 'Cox', 'categories': [['Beauty', 'Hair'], ['Beauty', "
+        "'Nails & Tools']]}\n"
+        "{'asin': 'B0002', 'description': \"It's new.\\n\\tTrue\\x07 \\\\ 'None': {'categories': [['no']]}\", "
+        "'title': \"Women's Caf\\xc3\\xa9 \\xe2\\x84\\xa2\", 'categories': [['Beauty']], 'salesRank': {}}\n"
+        "{'categories': [['Beauty', 'Bath']], 'asin': 'B0003', 'title': u'Soap \\xe9\\u2019s', 'related': {}}\n"
+        "{'asin': 'B0004', 'imUrl': 'http://x/no.gif'}\n");
+  Write(
+      "reviews_Beauty_5.json",
+      "{\"reviewerID\": \"A1\", \"asin\": \"0000031852\", \"reviewerName\": \"J. \\\"Mc\\\" A\", \"helpful\": [2, 3], "
+      "\"reviewText\": \"It's {good}: 'asin'\\n\", \"overall\": 5.0, \"summary\": \"\\u2605\", \"unixReviewTime\": "
+      "1252800000, "
+      "\"reviewTime\": \"09 13, 2009\"}\n"
+      "{\"reviewerID\": \"A1\", \"asin\": \"B0002\", \"helpful\": [0, 0], \"reviewText\": \"\", \"overall\": 1.0, "
+      "\"summary\": \"\", \"unixReviewTime\": 1252713600, \"reviewTime\": \"09 12, 2009\"}\n"
+      "{\"reviewerID\": \"A1\", \"asin\": \"B0003\", \"overall\": 4.0, \"unixReviewTime\": 1252800000}\n"
+      "{'reviewerID': 'A2', 'asin': 'B0004', 'overall': 2.0, 'unixReviewTime': 1252800001}\n");
+  const auto data = Read();
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(report_.bad_lines, 0u);
+  ASSERT_THAT(ItemsOf(*data, 0), ElementsAre("B0002", "0000031852", "B0003"));  // equal times as in the file
+  std::vector<std::string> titles, categories;
+  for (const Event& e : data->events) {
+    titles.push_back(data->items[e.item].title);
+    categories.push_back(data->categories[0].values[data->ItemValue(e.item, 1)]);
+  }
+  EXPECT_THAT(titles, ElementsAre("Women's Caf\u00e9 \u2122", "Tutu \"Zebra\"", "Soap \u00e9\u2019s", ""));
+  EXPECT_THAT(categories, ElementsAre("Beauty", "Nails & Tools", "Bath", "unknown"));
+}
+
+TEST_F(ReadDataTest, LineThatIsNotUtf8IsBad) {
+  Write("events.tsv", "user\titem\tts\nu\tcaf\xe9\t1\n");
+  EXPECT_THAT(Error(), HasSubstr("events.tsv:2: not UTF-8"));
 }
 
 TEST_F(ReadDataTest, AmazonWithoutMetadataOrWithBadRecordsIsNamed) {

@@ -191,8 +191,8 @@ TEST(TrainTest, VocabularyThatDoesNotFitIsToldInBytes) {
   EXPECT_TRUE(CheckMemory(Data(), shape, SmallTraining(), false, {.limit = need + 9, .used = 9}).ok());
   const absl::Status status = CheckMemory(Data(), shape, SmallTraining(), false, {.limit = need + 9, .used = 10});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrFormat("%d rows need %d bytes to train, %d are free",
-                                                                       rows, need, need - 1)));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(absl::StrFormat("%d rows need %d bytes to train, %d are free", rows, need, need - 1)));
   EXPECT_FALSE(CheckMemory(Data(), shape, SmallTraining(), true, {.limit = need, .used = 0}).ok());
 }
 
