@@ -11,8 +11,9 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-// AUC of the samples that `order` names; sorts `order` by score.
+// AUC of the samples that `order` names; sorts `order` by score, unless one is no number and none can be sorted.
 double AucOf(std::span<size_t> order, const auto& label, std::span<const float> scores) {
+  if (std::ranges::any_of(order, [&](size_t i) { return std::isnan(scores[i]); })) return kNone;
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
   double right_pairs = 0;
   double negatives_below = 0;

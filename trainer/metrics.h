@@ -28,10 +28,10 @@ struct Metrics {
 };
 
 // scores[i] in [0, 1] is for samples[i]. An AUC that does not exist (one class only) is NaN, and so is the calibration
-// when nothing was clicked.
+// when nothing was clicked. With a score that is NaN, the AUC and the log loss are.
 Metrics Evaluate(std::span<const Sample> samples, std::span<const float> scores);
 
-// The part of the (positive, negative) pairs that scores order rightly; a tie is half a pair. NaN for one class.
+// The part of the (positive, negative) pairs that scores order rightly; a tie is half a pair. NaN for one class, or a NaN.
 double Auc(std::span<const float> labels, std::span<const float> scores);
 
 // RelaImpr (DIN, section 6.2), in per cent: how much further from chance than the base an AUC is.

@@ -338,6 +338,10 @@ struct Trainer::Impl {
 
   // --- Epochs -------------------------------------------------------------------------------------------------------
 
+  double Rate(int epoch) const {
+    return options.learning_rate * std::pow(options.decay, (epoch - 1) / options.decay_every);
+  }
+
   // Mean loss of the epoch. Its order and its dropout follow from the seed and its number alone, so a training that
   // goes on from a checkpoint goes on as if it had never stopped.
   absl::StatusOr<double> Epoch(int epoch, const std::string& last, int first_epoch, Progress& progress) {
@@ -347,7 +351,7 @@ struct Trainer::Impl {
     std::mt19937_64 random(seed);
     std::vector<Sample> samples = split.train;
     std::shuffle(samples.begin(), samples.end(), random);
-    const double rate = options.learning_rate * std::pow(options.decay, (epoch - 1) / options.decay_every);
+    const double rate = Rate(epoch);
     const size_t size = static_cast<size_t>(options.batch);
     const size_t batches = (samples.size() + size - 1) / size;
     double sum = 0;
@@ -440,6 +444,11 @@ absl::StatusOr<FitReport> Trainer::Fit(Progress& progress, const std::string& ch
   for (int epoch = first; epoch <= epochs && epoch - 1 - report.best_epoch < impl.options.patience; ++epoch) {
     DIN_ASSIGN_OR_RETURN(const double loss, impl.Epoch(epoch, last, first, progress));
     const Metrics held_out = Evaluate(impl.split.held_out, impl.Score(impl.split.held_out));
+    if (!impl.split.held_out.empty() && !std::isfinite(held_out.log_loss)) {  // the last step went astray
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "held-out log loss is %g after epoch %d, learning rate %g; a lower --learning-rate may help",
+          held_out.log_loss, epoch, impl.Rate(epoch)));
+    }
     double best_auc = -1;
     if (report.best_epoch > 0) best_auc = report.epochs[report.best_epoch - 1].held_out_auc;
     const auto auc = static_cast<float>(held_out.user_auc);  // as a checkpoint keeps it

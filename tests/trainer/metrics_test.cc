@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "trainer/served_scores.h"
 
 namespace din {
 namespace {
@@ -29,6 +30,10 @@ TEST(AucTest, TieIsHalfAPair) {
 TEST(AucTest, OneClassHasNone) {
   EXPECT_TRUE(std::isnan(Auc(std::vector<float>{1, 1}, std::vector<float>{.1f, .2f})));
   EXPECT_TRUE(std::isnan(Auc({}, {})));
+}
+
+TEST(AucTest, ScoreThatIsNoNumberHasNone) {
+  EXPECT_TRUE(std::isnan(Auc(std::vector<float>{1, 0, 1}, std::vector<float>{.1f, NAN, .2f})));
 }
 
 TEST(AucTest, EqualsThePairLoopOnRandomScoresWithTies) {
@@ -105,6 +110,20 @@ TEST(MetricsTest, NothingGivesNoNumbers) {
   EXPECT_TRUE(std::isnan(m.user_auc));
   EXPECT_TRUE(std::isnan(m.log_loss));
   EXPECT_TRUE(std::isnan(m.calibration));
+}
+
+TEST(CompareServedTest, RefusesADifferenceAScoreThatIsNoNumberAndAnotherAuc) {
+  const std::vector<Sample> samples = {Of(1, 1), Of(1, 0), Of(2, 0), Of(2, 1)};
+  const std::vector<float> trained = {.6f, .5f, .4f, .7f};
+  std::vector<float> served = trained;
+  EXPECT_TRUE(CompareServed(samples, trained, served, 0).ok());
+  served[2] += 1e-4f;
+  EXPECT_TRUE(CompareServed(samples, trained, served, 2e-4).ok());
+  EXPECT_FALSE(CompareServed(samples, trained, served, 1e-5).ok());
+  served[2] = NAN;
+  EXPECT_FALSE(CompareServed(samples, trained, served, 1).ok());
+  served = {.5f, .6f, .4f, .7f};  // within the tolerance, in another order
+  EXPECT_FALSE(CompareServed(samples, trained, served, 1).ok());
 }
 
 }  // namespace

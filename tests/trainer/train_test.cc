@@ -165,6 +165,17 @@ TEST(TrainTest, LossThatIsNoNumberStopsAndNamesBatchAndRate) {
   EXPECT_THAT(std::string(report.status().message()), HasSubstr("learning rate 1e+30"));
 }
 
+TEST(TrainTest, LastStepThatGoesAstrayStopsAndNamesTheRate) {
+  TrainOptions options = SmallTraining();
+  options.learning_rate = 1e30;
+  options.batch = 1 << 20;  // one step is an epoch, and its loss is of before
+  options.epochs = 1;
+  Trainer trainer(Data(), Samples(), SmallShape(), options);
+  const auto report = Fit(trainer);
+  EXPECT_EQ(report.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(report.status().message()), HasSubstr("after epoch 1, learning rate 1e+30"));
+}
+
 TEST(TrainTest, BatchesOfOneSampleTrain) {
   TrainOptions options = SmallTraining();
   options.batch = 1;
