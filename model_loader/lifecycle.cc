@@ -1,6 +1,7 @@
 #include "model_loader/lifecycle.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -260,8 +261,7 @@ void Lifecycle::TrimKept(const std::string& name, Model& model) {
   for (const int64_t version : model.In(VersionState::kKept)) {
     if (!Labelled(model, version)) kept.push_back(version);
   }
-  std::stable_sort(kept.begin(), kept.end(),
-                   [&](int64_t a, int64_t b) { return model.memory.at(a).was_live > model.memory.at(b).was_live; });
+  std::ranges::sort(kept, {}, [&](int64_t v) { return std::pair(UINT64_MAX - model.memory.at(v).was_live, v); });
   for (size_t i = 0, stay = 0; i < kept.size(); ++i) {
     if (stay < options_.keep && !Quarantined(model, kept[i], model.memory.at(kept[i]).digest)) {
       ++stay;
@@ -505,33 +505,33 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
 std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBudget& memory) {
   if (loading()) return std::nullopt;
   // Models that serve nothing yet come first, then in turn.
-  std::vector<std::pair<std::pair<bool, uint64_t>, const std::string*>> order;
-  for (const auto& [name, model] : models_) order.push_back({{model.live != 0, model.turn}, &name});
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto& [turn, name] : order) {
-    Model& model = models_.at(*name);
+  std::vector<std::tuple<bool, uint64_t, std::string>> order;
+  for (const auto& [name, model] : models_) order.emplace_back(model.live != 0, model.turn, name);
+  std::ranges::sort(order);
+  for (const auto& [serves, turn, name] : order) {
+    Model& model = models_.at(name);
     for (const int64_t version : Wanted(model)) {
       if (!model.In(VersionState::kRetiring).empty()) break;
       const FoundVersion& found = model.found.at(version);
       if (!MayTry(model, found, now)) continue;
       if (!found.status.ok()) {
-        Refuse(*name, model, version, StampOf(model, found), found.status, now);
+        Refuse(name, model, version, StampOf(model, found), found.status, now);
         continue;
       }
       // Where nothing is live the load finds the whole chain. Else what comes between may be among the next ones, and
       // when it is live, this one has its chance.
       const std::string& live = model.live == 0 ? found.base : model.memory.at(model.live).digest;
       if (!found.base.empty() && found.base != live) {
-        Refuse(*name, model, version, StampOf(model, found),
+        Refuse(name, model, version, StampOf(model, found),
                absl::FailedPreconditionError(absl::StrCat("a delta on ", found.base, ", but ", live, " is live")), now);
         continue;
       }
-      if (!FindRoom(*name, model, found, memory, now)) {
+      if (!FindRoom(name, model, found, memory, now)) {
         if (Retiring()) break;
         continue;
       }
-      Begin(*name, model, found);
-      return LoadOrder{.model = *name, .version = version, .bytes = found.bytes};
+      Begin(name, model, found);
+      return LoadOrder{.model = name, .version = version, .bytes = found.bytes};
     }
   }
   return std::nullopt;
