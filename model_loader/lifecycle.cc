@@ -68,6 +68,8 @@ const char* Name(LifecycleEvent::Kind kind) {
       return "loading";
     case Event::kVerifying:
       return "verifying";
+    case Event::kStarved:
+      return "starved";
     case Event::kLive:
       return "live";
     case Event::kKept:

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "model/status_macros.h"
 #include "model_loader/thread_priority.h"
 
@@ -78,7 +78,8 @@ bool SnapshotWatcher::LoadNext() {
                .live = live == handles_[order->model].end() ? nullptr : live->second,
                .control = control.get()};
   }
-  absl::StatusOr<ModelHandle> loaded = CallLoader(request);
+  absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
+  Work(request.model, request.version, [&] { loaded = CallLoader(request); });
   request.live.reset();
 
   const std::lock_guard lock(mutex_);
@@ -109,6 +110,20 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& reque
   }
 }
 
+// The one place where it takes time. This thread decides, and holds locks that orders wait for, so it keeps its priority.
+void SnapshotWatcher::Work(const std::string& model, int64_t version, const std::function<void()>& work) {
+  if (!in_background_) return work();
+  const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds waited) {
+    const std::lock_guard lock(mutex_);
+    options_.on_event({.kind = LifecycleEvent::Kind::kStarved,
+                       .model = model,
+                       .version = version,
+                       .text = absl::StrFormat("waited %.1f s for a core; goes on at %s",
+                                               std::chrono::duration<double>(waited).count(), Name(priority))});
+  };
+  RunInBackground(work, {.patience = options_.patience, .on_raise = on_raise});
+}
+
 // True when something was freed.
 bool SnapshotWatcher::FreeRetired() {
   std::vector<std::pair<std::string, ModelHandle>> gone;
@@ -126,7 +141,7 @@ bool SnapshotWatcher::FreeRetired() {
   }
   for (auto& [name, handle] : gone) {
     const int64_t version = handle->version;
-    handle.reset();
+    Work(name, version, [&handle = handle] { handle.reset(); });
     const std::lock_guard lock(mutex_);
     lifecycle_.Freed(name, version);
     Apply();
@@ -286,7 +301,7 @@ void SnapshotWatcher::Stop() {
 }
 
 void SnapshotWatcher::Run(std::stop_token stop) {
-  LowerThreadPriority();
+  in_background_ = true;
   while (!stop.stop_requested()) {
     if (!Step()) Wait(stop);
   }

@@ -38,9 +38,10 @@ struct LoadRequest {
 // is kept and is retired is told there.
 //
 // Reading, building, checking and freeing happen in Step(), on the thread that calls it, outside of any lock. Start()
-// makes a thread of the lowest priority that does so; use one or the other. Orders come from any thread and take
-// effect at once where they need no load. A version that was replaced stays here until the last request is done with
-// it, so no request ever frees a model. To be destroyed when no request is running any more.
+// makes a thread that calls Step() and has that work done in the background (thread_priority.h); use one or the other.
+// Orders come from any thread and take effect at once where they need no load. A version that was replaced stays here
+// until the last request is done with it, so no request ever frees a model. To be destroyed when no request is running
+// any more.
 class SnapshotWatcher {
  public:
   struct Options {
@@ -54,6 +55,7 @@ class SnapshotWatcher {
     std::function<void(const LifecycleEvent&)> on_event = [](const LifecycleEvent&) {};
     std::function<MemoryBudget()> memory = [] { return MemoryBudget{}; };
     uint64_t bytes_per_second = 0;  // that a load may read; 0: as fast as it goes
+    std::chrono::milliseconds patience{5000};  // BackgroundOptions::patience, of what Start() does
     std::chrono::milliseconds poll_interval{1000};
     std::function<std::chrono::steady_clock::time_point()> now = std::chrono::steady_clock::now;
   };
@@ -89,6 +91,7 @@ class SnapshotWatcher {
   bool LoadNext();
   bool FreeRetired();
   absl::StatusOr<ModelHandle> CallLoader(const LoadRequest& request) const;
+  void Work(const std::string& model, int64_t version, const std::function<void()>& work);
   absl::Status Order(const std::function<absl::Status(Lifecycle&)>& order);
   void Save();
   void ReportScan(const std::string& what, const absl::Status& status);
@@ -119,6 +122,7 @@ class SnapshotWatcher {
 
   std::mutex saving_;  // taken before the other, so that policies are written in the order of their changes
   std::condition_variable_any wake_;
+  bool in_background_ = false;  // of the thread that steps: it is Start()'s
   std::jthread thread_;
 };
 

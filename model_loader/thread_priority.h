@@ -1,10 +1,41 @@
-// Work that must not be noticed by requests.
+// Work that must not be noticed by requests, and must come to an end all the same.
 #pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <functional>
+#include <optional>
 
 namespace din {
 
-// From now on the calling thread, and each that it starts, runs (and reads from disk) only where no other thread of
-// the machine wants to: SCHED_IDLE, or nice 19 where that is not allowed. There is no way back without privileges.
-void LowerThreadPriority();
+// Of a thread that makes way: it gets, beside each ordinary one that wants the same core, about 1/340 of that core
+// (SCHED_IDLE), 1/70 or 1/10.
+enum class BackgroundPriority { kIdle, kNice19, kNice10 };
+const char* Name(BackgroundPriority);  // "idle", "nice 19", "nice 10"
+
+// What a thread may come to on a busy machine: the next higher priority each time that it has waited for a core for
+// `patience` more, in all. Waiting for the disk does not count, and on a machine with a core to spare nothing does, so a
+// load may be as long as it is large.
+BackgroundPriority PriorityAfter(std::chrono::nanoseconds waited, std::chrono::nanoseconds patience);
+
+// How long a thread of this process has been ready to run without a core; none where the kernel does not say.
+std::optional<std::chrono::nanoseconds> WaitedForCore(pid_t thread);
+
+struct BackgroundOptions {
+  std::chrono::nanoseconds patience = std::chrono::seconds(5);
+  std::function<void(BackgroundPriority, std::chrono::nanoseconds waited)> on_raise =
+      [](BackgroundPriority, std::chrono::nanoseconds) {};  // from the calling thread
+  // Tests have a clock of their own.
+  std::function<std::optional<std::chrono::nanoseconds>(pid_t)> waited = WaitedForCore;
+  std::chrono::milliseconds look_every{100};
+};
+
+// Runs `work`, which must not throw, on a thread of its own that makes way for all others, and returns when it is done.
+// Threads that the work starts have the priority that it has then.
+//
+// It begins as kIdle. The kernel lets a thread rise only with CAP_SYS_NICE or an RLIMIT_NICE of 10 or more; without, the
+// thread is kNice19 from its beginning to its end, since nothing could help it out of kIdle.
+void RunInBackground(const std::function<void()>& work, const BackgroundOptions& options);
 
 }  // namespace din

@@ -178,6 +178,7 @@ class Process {
     options.lifecycle.keep = config_.keep;
     options.memory = [limit = config_.memory_limit] { return TightestMemoryBudget(limit); };
     options.bytes_per_second = config_.load_rate;
+    options.patience = config_.load_patience;
     options.load = [load, root = config_.model_root](const LoadRequest& request) {
       LoadOptions with = load;
       with.read.control = request.control;
@@ -289,6 +290,9 @@ class Process {
         return;
       case Kind::kSaveFailed:
         log_.Error("state not saved", {{"model", event.model}, {"reason", std::string(event.status.message())}});
+        return;
+      case Kind::kStarved:
+        log_.Warning("model starved", {{"model", event.model}, {"version", event.version}, {"reason", event.text}});
         return;
       case Kind::kFound:
         break;

@@ -10,11 +10,14 @@
 
 namespace din {
 
+// Set by threads that must never free a model.
+inline thread_local bool is_request_thread = false;
+
 // Counts the models that exist, and who frees them. Must outlive them.
 struct ModelCounter {
   std::atomic<int> alive = 0;
   std::atomic<int> most_alive = 0;
-  std::atomic<int> freed_by_others = 0;  // than `freeing_thread`
+  std::atomic<int> freed_by_others = 0;  // than `freeing_thread`, or, where there is none, by a request
   std::atomic<std::thread::id> freeing_thread{};
 };
 
@@ -26,7 +29,9 @@ inline ModelHandle FakeModel(const std::string& name, int64_t version, ModelCoun
   model->name = name;
   model->version = version;
   return ModelHandle(model, [&counter](const LoadedModel* m) {
-    if (std::this_thread::get_id() != counter.freeing_thread.load()) ++counter.freed_by_others;
+    const std::thread::id only = counter.freeing_thread;
+    const bool other = only == std::thread::id() ? is_request_thread : std::this_thread::get_id() != only;
+    if (other) ++counter.freed_by_others;
     --counter.alive;
     delete m;
   });

@@ -557,6 +557,7 @@ TEST_F(OrderTest, StopGivesUpALoad) {
 // The thread of Start(), requests beside it: every request finds a model, versions only go up, and no request frees
 // one.
 TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
+  counter_.freeing_thread = std::thread::id();  // each load and each free has a thread of its own
   SnapshotWatcher::Options options = Options();
   options.poll_interval = 1ms;
   options.now = std::chrono::steady_clock::now;
@@ -565,7 +566,6 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
     if (event.kind == LifecycleEvent::Kind::kLive) live = event.version;
   };
   options.load = [this](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
-    counter_.freeing_thread = std::this_thread::get_id();
     if (request.version % 5 == 0) return absl::DataLossError("every fifth is bad");
     return FakeModel(request.model, request.version, counter_);
   };
@@ -584,6 +584,7 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
   std::vector<std::jthread> requests;
   for (int r = 0; r < 2; ++r) {
     requests.emplace_back([&] {
+      is_request_thread = true;
       for (int64_t last = 1; !stop; ++served) {
         const ModelHandle model = registry_.Find("m");
         if (model == nullptr || model->version < last || model->version % 5 == 0) {
@@ -607,8 +608,6 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
   EXPECT_EQ(counter_.freed_by_others, 0);
   EXPECT_LE(counter_.most_alive, 2);
   EXPECT_EQ(Live(), 49);
-  watcher.Step();  // frees what may be left here
-  counter_.freeing_thread = std::this_thread::get_id();
 }
 
 TEST_F(SnapshotWatcherTest, StopDoesNotWaitForTheNextPoll) {
