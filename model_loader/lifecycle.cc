@@ -460,12 +460,17 @@ bool Lifecycle::Retiring() const {
                      [](const auto& model) { return !model.second.In(VersionState::kRetiring).empty(); });
 }
 
+uint64_t Lifecycle::Need(const Model& model, const FoundVersion& found) {
+  return found.bytes + (model.live == 0 ? found.chain_bytes : 0);
+}
+
 // True when there is room. Else kept versions are on their way out, or the version has been refused.
 bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory,
                          Time now) {
+  const uint64_t need = Need(model, found);
   const uint64_t have = memory.limit - std::min(memory.used, memory.limit);
-  if (found.bytes <= have) return true;
-  const uint64_t shortage = found.bytes - have + (memory.used - std::min(memory.used, memory.limit));
+  if (need <= have) return true;
+  const uint64_t shortage = need - have + (memory.used - std::min(memory.used, memory.limit));
   struct Kept {
     bool other_model;
     uint64_t was_live;
@@ -479,15 +484,17 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
   if (Retiring()) return false;  // what it holds comes back soon
   for (auto& [other_name, other] : models_) {
     for (const int64_t version : other.In(VersionState::kKept)) {
-      if (Labelled(other, version)) continue;
       const Version& v = other.memory.at(version);
+      // What a delta was laid over holds the same memory as that delta: dropping it would give nothing back.
+      const bool shared = std::ranges::any_of(other.memory, [&](const auto& m) { return m.second.base == v.digest; });
+      if (Labelled(other, version) || shared) continue;
       kept.push_back({other_name != name, v.was_live, &other_name, &other, version, v.bytes});
       droppable += v.bytes;
     }
   }
   if (droppable < shortage) {
     Refuse(name, model, found.version, StampOf(model, found),
-           absl::ResourceExhaustedError(absl::StrCat("need ", found.bytes, " bytes of memory, have ", have, " (limit ",
+           absl::ResourceExhaustedError(absl::StrCat("need ", need, " bytes of memory, have ", have, " (limit ",
                                                      memory.limit, ", used ", memory.used, ")")),
            now);
     return false;
@@ -533,7 +540,7 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
         continue;
       }
       Begin(name, model, found);
-      return LoadOrder{.model = name, .version = version, .bytes = found.bytes};
+      return LoadOrder{.model = name, .version = version, .bytes = Need(model, found)};
     }
   }
   return std::nullopt;
@@ -545,7 +552,8 @@ void Lifecycle::Begin(const std::string& name, Model& model, const FoundVersion&
   loading_stamp_ = StampOf(model, found);
   loading_cancelled_ = false;
   model.turn = ++turns_;
-  model.memory[found.version] = {.state = VersionState::kLoading, .digest = found.digest, .bytes = found.bytes};
+  model.memory[found.version] = {
+      .state = VersionState::kLoading, .digest = found.digest, .base = found.base, .bytes = Need(model, found)};
   Report(LifecycleEvent::Kind::kLoading, name, found.version);
 }
 

@@ -29,7 +29,9 @@ struct FoundVersion {
   std::string stamp;    // changes whenever its files do
   std::string digest;   // of the manifest; "" where that cannot be read, and loading will say why
   std::string base;     // of a delta: the digest of the version that it changes; else ""
-  uint64_t bytes = 0;   // of memory that it will take
+  uint64_t bytes = 0;   // of memory that it will take; of a delta, beside its base
+  // Of a delta: that what it is built on takes, which is loaded with it where nothing is live.
+  uint64_t chain_bytes = 0;
   absl::Status status;  // why it cannot even be looked at; such a version is refused without a load
 };
 
@@ -167,6 +169,7 @@ class Lifecycle {
   struct Version {
     VersionState state = VersionState::kLoading;
     std::string digest;
+    std::string base;  // of a delta
     uint64_t bytes = 0;
     uint64_t was_live = 0;  // later ones are larger; 0: never
   };
@@ -199,6 +202,8 @@ class Lifecycle {
   bool MayGoLive(const Model& model, int64_t version, const std::string& digest) const;
   bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
   bool Labelled(const Model& model, int64_t version) const;
+  // Bytes of memory that a load of it takes now.
+  static uint64_t Need(const Model& model, const FoundVersion& found);
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;
   bool MayTry(const Model& model, const FoundVersion& found, Time now) const;

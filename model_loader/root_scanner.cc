@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "model_loader/manifest.h"
-#include "model_loader/snapshot.h"
 
 namespace din {
 namespace {
@@ -56,7 +55,7 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
   DIN_ASSIGN_OR_RETURN(const Directory directory, root.OpenDirectory(name));
   DIN_ASSIGN_OR_RETURN(const std::vector<std::string> entries, directory.List());
   std::vector<FoundVersion> versions;
-  std::map<int64_t, Peeked> peeked;
+  Versions peeked;
   for (const std::string& entry : entries) {
     const std::optional<int64_t> version = ParseVersion(entry);
     if (!version) continue;
@@ -65,10 +64,10 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
     if (!look.ok()) {
       versions.push_back({.version = *version, .stamp = look.status().ToString(), .status = look.status()});
     } else if (look->complete) {
-      const Peeked& seen = peeked[*version] = Peek(name, *version, look->stamp);
-      versions.push_back({.version = *version, .stamp = seen.stamp, .digest = seen.digest, .base = seen.base, .bytes = seen.bytes});
+      peeked[*version] = Peek(name, *version, look->stamp);
     }
   }
+  for (const auto& [version, seen] : peeked) versions.push_back(Describe(peeked, version));
   peeked_[name] = std::move(peeked);
   std::sort(versions.begin(), versions.end(),
             [](const FoundVersion& a, const FoundVersion& b) { return a.version < b.version; });
@@ -81,9 +80,32 @@ RootScanner::Peeked RootScanner::Peek(const std::string& model, int64_t version,
     const auto before = of_model->second.find(version);
     if (before != of_model->second.end() && before->second.stamp == stamp) return before->second;
   }
-  const absl::StatusOr<Manifest> manifest = ReadManifest(absl::StrCat(root_, "/", model, "/", version), {});
+  absl::StatusOr<Manifest> manifest = ReadManifest(absl::StrCat(root_, "/", model, "/", version), {});
   if (!manifest.ok()) return {.stamp = stamp};  // the load will say what is wrong with it
-  return {.stamp = stamp, .digest = manifest->digest, .base = manifest->base, .bytes = ProjectedMemory(*manifest)};
+  return {.stamp = stamp, .manifest = *std::move(manifest)};
+}
+
+// What a delta takes depends on the versions that it is built on, as far as they are there.
+FoundVersion RootScanner::Describe(const Versions& versions, int64_t version) {
+  const Peeked& seen = versions.at(version);
+  FoundVersion found{.version = version, .stamp = seen.stamp};
+  if (!seen.manifest) return found;
+  found.digest = seen.manifest->digest;
+  found.base = seen.manifest->base;
+  found.bytes = ProjectedMemory(*seen.manifest);
+  std::vector<const Manifest*> chain = {&*seen.manifest};  // the newest first, until it has been turned
+  while (!chain.back()->base.empty() && chain.size() <= SnapshotLimits{}.deltas) {
+    const auto base = std::ranges::find_if(versions, [&](const auto& other) {
+      return other.second.manifest && other.second.manifest->digest == chain.back()->base;
+    });
+    if (base == versions.end()) return found;
+    chain.push_back(&*base->second.manifest);
+  }
+  if (chain.size() == 1) return found;
+  std::ranges::reverse(chain);
+  found.bytes = ProjectedDeltaMemory(chain, ReadOptions{}.most_overlaid);
+  for (size_t i = 0; i + 1 < chain.size(); ++i) found.chain_bytes += ProjectedMemory(*chain[i]);
+  return found;
 }
 
 }  // namespace din

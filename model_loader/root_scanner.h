@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "model_loader/file.h"
 #include "model_loader/lifecycle.h"
+#include "model_loader/snapshot.h"
 
 namespace din {
 
@@ -30,16 +32,16 @@ class RootScanner {
   // What a manifest said when its version's files bore this stamp.
   struct Peeked {
     std::string stamp;
-    std::string digest;
-    std::string base;
-    uint64_t bytes = 0;
+    std::optional<Manifest> manifest;  // none where it cannot be read
   };
+  using Versions = std::map<int64_t, Peeked>;
 
   absl::StatusOr<std::vector<FoundVersion>> ScanModel(const Directory& root, const std::string& name);
   Peeked Peek(const std::string& model, int64_t version, const std::string& stamp) const;
+  static FoundVersion Describe(const Versions& versions, int64_t version);
 
   const std::string root_;
-  std::map<std::string, std::map<int64_t, Peeked>> peeked_;  // by model and version
+  std::map<std::string, Versions> peeked_;  // by model
 };
 
 }  // namespace din

@@ -316,14 +316,36 @@ uint64_t Snapshot::memory_bytes() const {
   return bytes;
 }
 
+namespace {
+
+uint64_t TensorBytes(const Manifest& manifest) {
+  uint64_t bytes = 0;
+  for (const ManifestFile& file : manifest.files) bytes += IsTensorFile(file.name) ? file.size : 0;
+  return bytes;
+}
+
+}  // namespace
+
 uint64_t ProjectedMemory(const Manifest& manifest) {
-  uint64_t tensors = 0, texts = 0;
-  for (const ManifestFile& file : manifest.files) (IsTensorFile(file.name) ? tensors : texts) += file.size;
+  uint64_t texts = 0;
+  for (const ManifestFile& file : manifest.files) texts += IsTensorFile(file.name) ? 0 : file.size;
+  const uint64_t tensors = TensorBytes(manifest);
   // Indexes over keys take up to 6 bytes a key of 8 or more, folded layers a copy or two of what is small beside the
   // tables; parsed texts about twice their size.
   constexpr uint64_t kTextFactor = 3;
   constexpr uint64_t kShare = 20;  // one part in so many more than the tensors themselves
   return tensors + tensors / kShare + kTextFactor * texts;
+}
+
+uint64_t ProjectedDeltaMemory(const std::vector<const Manifest*>& chain, double most_overlaid) {
+  const uint64_t full = TensorBytes(*chain.front());
+  uint64_t changed = 0;
+  for (size_t i = 1; i < chain.size(); ++i) changed += TensorBytes(*chain[i]);
+  // Bits and ranks are 12 bytes for 64 rows, and a row has at least 4. A table is copied when a share of it has changed,
+  // so what is copied is at most the changes over that share.
+  constexpr uint64_t kIndexShare = 21;
+  const double copied = std::min(static_cast<double>(full), static_cast<double>(changed) / most_overlaid);
+  return ProjectedMemory(*chain.back()) + changed + full / kIndexShare + static_cast<uint64_t>(copied);
 }
 
 absl::StatusOr<Manifest> ReadManifest(const std::string& directory, const SnapshotLimits& limits) {

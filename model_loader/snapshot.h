@@ -94,4 +94,9 @@ absl::StatusOr<std::unique_ptr<const Snapshot>> OpenWithBases(const std::string&
 // will be.
 uint64_t ProjectedMemory(const Manifest& manifest);
 
+// The same for the last of a chain, which begins with a full snapshot, when the ones before are in memory: its files,
+// the rows that lie outside their tables because of any of the deltas, and, as soon as they may be too many, a copy of
+// the tables with the rows in place.
+uint64_t ProjectedDeltaMemory(const std::vector<const Manifest*>& chain, double most_overlaid);
+
 }  // namespace din

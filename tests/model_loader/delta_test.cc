@@ -12,6 +12,7 @@
 #include "model/din_model.h"
 #include "model_loader/load_model.h"
 #include "model_loader/manifest.h"
+#include "model_loader/root_scanner.h"
 #include "tests/model/bench_model.h"
 #include "tests/model/random_request.h"
 #include "tests/model_loader/snapshot_fixture.h"
@@ -372,6 +373,37 @@ TEST_F(DeltaVersionTest, OnePercentOfTheRowsTakesFewMoreBytes) {
   const uint64_t before = (*base)->snapshot->memory_bytes(), after = (*next)->snapshot->memory_bytes();
   EXPECT_LE(after - before, before / 10);
   EXPECT_GT(after, before);
+}
+
+// What is asked for before a load is enough for it, when rows have to be put in place as well as before.
+TEST_F(DeltaVersionTest, TheMemoryThatIsForeseenIsEnoughAndNotMuchMore) {
+  ASSERT_NO_FATAL_FAILURE(PublishFirst());
+  absl::StatusOr<ModelHandle> live = LoadDelta(1, nullptr);
+  ASSERT_TRUE(live.ok()) << live.status();
+  const uint64_t full_bytes = (*live)->snapshot->memory_bytes();
+  RootScanner scanner(root_.path());
+  int copies = 0;
+  for (int64_t version = 2; version <= 16; ++version) {
+    ChangeModel();
+    ASSERT_TRUE(PublishDelta(version).ok());
+    auto next = LoadDelta(version, *live);
+    ASSERT_TRUE(next.ok()) << next.status();
+    const Snapshot &before = *(*live)->snapshot, &after = *(*next)->snapshot;
+    const bool copied = before.tensors().at("table.item").data != after.tensors().at("table.item").data;
+    const uint64_t taken = copied ? after.memory_bytes() : after.memory_bytes() - before.memory_bytes();
+    copies += copied;
+    const auto models = scanner.Scan();
+    ASSERT_TRUE(models.ok()) << models.status();
+    const FoundVersion found = models->front().versions->back();
+    ASSERT_EQ(found.version, version);
+    EXPECT_GE(found.bytes, taken) << "version " << version << (copied ? ", copied" : "");
+    EXPECT_GE(found.chain_bytes, full_bytes);
+    if (version == 2) {
+      EXPECT_LT(found.bytes, full_bytes / 4);
+    }
+    live = std::move(next);
+  }
+  EXPECT_EQ(copies, 1);
 }
 
 TEST_F(DeltaVersionTest, ADeltaOnAnotherVersionIsRefused) {

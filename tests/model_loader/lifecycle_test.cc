@@ -212,5 +212,45 @@ TEST(LifecycleTest, OrdersThatMakeNoSenseSayWhy) {
   EXPECT_EQ(lives.lifecycle.Load("n").code(), absl::StatusCode::kNotFound);
 }
 
+TEST(LifecycleTest, ADeltaNeedsRoomForItsChainOnlyWhereNothingIsLive) {
+  FoundVersion base = OnDisk(1, 100), delta = OnDisk(2, 10);
+  delta.base = base.digest;
+  delta.chain_bytes = 100;
+  Lives starts;
+  starts.lifecycle.Found("m", {delta});
+  EXPECT_EQ(starts.LoadOne({.limit = 109}), 0);
+  EXPECT_THAT(std::string(starts.Model().last_refusal.message()), HasSubstr("need 110 bytes of memory, have 109"));
+
+  Lives serves;
+  serves.lifecycle.Found("m", {base});
+  ASSERT_EQ(serves.LoadOne(), 1);
+  serves.lifecycle.Found("m", {base, delta});
+  EXPECT_EQ(serves.LoadOne({.limit = 109, .used = 100}), 0);
+  EXPECT_THAT(std::string(serves.Model().last_refusal.message()), HasSubstr("need 10 bytes of memory, have 9"));
+  serves.lifecycle.Load("m").IgnoreError();
+  EXPECT_EQ(serves.LoadOne({.limit = 110, .used = 100}), 2);
+}
+
+// Its memory is that of the delta that lies over it.
+TEST(LifecycleTest, AKeptBaseOfADeltaMakesNoRoom) {
+  FoundVersion base = OnDisk(1, 100), delta = OnDisk(2, 10), next = OnDisk(3, 50), full = OnDisk(4, 50);
+  delta.base = base.digest;
+  next.base = delta.digest;
+  Lives lives({.keep = 3});
+  lives.lifecycle.Found("m", {base});
+  ASSERT_EQ(lives.LoadOne(), 1);
+  lives.lifecycle.Found("m", {base, delta});
+  ASSERT_EQ(lives.LoadOne(), 2);
+  ASSERT_EQ(lives.Kept(), Versions{1});
+  lives.lifecycle.Found("m", {base, delta, next});
+  EXPECT_EQ(lives.LoadOne({.limit = 150, .used = 110}), 0);
+  EXPECT_EQ(lives.Kept(), Versions{1}) << "it would have gone for nothing";
+  lives.lifecycle.Found("m", {base, delta, full});
+  ASSERT_EQ(lives.LoadOne(), 4);
+  lives.lifecycle.Found("m", {base, delta, full, OnDisk(5, 50)});
+  EXPECT_EQ(lives.LoadOne({.limit = 200, .used = 155}), 0);
+  EXPECT_EQ(lives.Kept(), Versions{1}) << "the delta goes, which is the older one that holds memory of its own";
+}
+
 }  // namespace
 }  // namespace din
