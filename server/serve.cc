@@ -250,9 +250,11 @@ class Process {
     return absl::Status(status.code(), absl::StrCat("model-root: ", status.message()));
   }
 
-  // Until a step finds nothing more: when the newest version of a model is refused, the next step tries the one below.
+  // Until every model serves, or a step finds nothing more: when the newest version of a model is refused, the next step
+  // tries the one below. What is newer than the last good version, or labelled, comes when requests are served.
   void LoadWhatIsThere() {
-    while (watcher_->Step()) {
+    const auto lacks = [](const ModelStatus& model) { return model.live_version == 0; };
+    while (watcher_->Step() && std::ranges::any_of(registry_.Statuses(), lacks)) {
     }
   }
 

@@ -1,5 +1,9 @@
 // swap_bench: does anybody notice when a model is swapped?
+#include <fcntl.h>
+#include <grpcpp/grpcpp.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,6 +40,8 @@
 #include "bench/swap/server_process.h"
 #include "bench/swap/version_stock.h"
 #include "nlohmann/json.hpp"
+#include "proto/admin.grpc.pb.h"
+#include "proto/scoring.grpc.pb.h"
 
 namespace din::swap {
 namespace {
@@ -59,7 +65,10 @@ struct Options {
   double every_seconds = 5;
   int64_t other_every = 4;
   int64_t refused_every = 5;
+  int64_t rollback_every = 7;
   int64_t delta_every = 0;
+  double delta_share = 0.01;
+  int64_t restarts = 0;
   double rate = 0;  // 0: to be found
   std::string objective = "p99<20ms";
   double share = 0.7;
@@ -82,12 +91,17 @@ std::vector<load::Flag> Flags(Options& o) {
        Bytes(&o.table_bytes)},
       {"other-bytes", "BYTES", "embedding table of the other model (256MiB); likewise", Bytes(&o.other_bytes)},
       {"", "", "Swaps", {}},
-      {"swaps", "N", "publications, refused ones and those of the other model included (20)", Within(&o.swaps, 1, 1e6)},
+      {"swaps", "N", "publications and rollbacks, refused ones and those of the other model included (20)",
+       Within(&o.swaps, 1, 1e6)},
       {"every", "TIME", "between two of them, or longer when a load takes longer (5s)", Seconds(&o.every_seconds)},
       {"other-every", "N", "each N-th is of the other model; 0: none (4)", Within(&o.other_every, 0, 1e6)},
       {"refused-every", "N", "each N-th of the others must be refused; 0: none (5)", Within(&o.refused_every, 0, 1e6)},
-      {"delta-every", "N", "each N-th of the rest is a delta of 1 % of the rows; 0: none (0)",
-       Within(&o.delta_every, 0, 1e6)},
+      {"rollback-every", "N", "each N-th of the rest is a rollback to the version before; 0: none (7)",
+       Within(&o.rollback_every, 0, 1e6)},
+      {"delta-every", "N", "each N-th of the rest is a delta; 0: none (0)", Within(&o.delta_every, 0, 1e6)},
+      {"delta-share", "SHARE", "of the rows, which it changes (0.01)", Within(&o.delta_share, 0.0001, 0.5)},
+      {"restarts", "N", "afterwards, kill -9 and start again, the files no longer cached (0)",
+       Within(&o.restarts, 0, 1000)},
       {"", "", "Load", {}},
       {"rate", "N", "requests per second (share of the highest that keeps the objective)", Within(&o.rate, 1, 1e7)},
       {"objective", "OBJECTIVE", "what the highest rate keeps (p99<20ms)", Text(&o.objective)},
@@ -109,10 +123,9 @@ std::string HelpText() {
   Options options;
   return absl::StrCat(
       "swap_bench: what a request sees of model swaps\n\n"
-      "Starts a din-server, sends requests on schedule, and publishes versions of the model that answers and of "
-      "another\n"
-      "one beside it, some of which must be refused. Every answer is compared, bit for bit, with the scores of the\n"
-      "version that it names.\n\n"
+      "Starts a din-server, sends requests on schedule, publishes versions of the model that answers and of another\n"
+      "one beside it, some of which must be refused, and rolls back. Every answer is compared, bit for bit, with the\n"
+      "scores of the version that it names.\n\n"
       "  swap_bench --swaps 100 --scheduling realtime --picture swaps.svg\n"
       "  swap_bench --table-bytes 16MiB --other-bytes 4MiB --swaps 10 --every 1s --rate 200\n",
       load::FormatFlags(Flags(options)),
@@ -150,28 +163,40 @@ struct Log {
   std::vector<std::string> surprises;                 // a version that should have gone live did not, or the reverse
   int64_t swaps = 0, refusals = 0;
   std::vector<double> full_seconds, delta_seconds;  // from publication to live, of the model that answers
+  std::vector<double> rollback_seconds;             // from the order to its answer
+  std::vector<Strain> strains;
+  int64_t peak_bytes = 0;
 };
 
 // Publishes one version after the other, and watches.
 class Publisher {
  public:
-  Publisher(const Options& options, ServerProcess& server, VersionStock& stock, VersionStock& other)
-      : options_(options), server_(server), models_{{kModel, &stock, 1, 1}, {kOther, &other, 1, 1}} {}
+  Publisher(const Options& options, ServerProcess& server, v1::AdminService::Stub& admin, VersionStock& stock,
+            VersionStock& other)
+      : options_(options), server_(server), admin_(admin), models_{{kModel, &stock, 1, 1}, {kOther, &other, 1, 1}} {}
 
   Log Run() {
     Wait(2 * kSecond);
     const int64_t begin = NowNs();
     for (int64_t n = 1; n <= options_.swaps && server_.running(); ++n) {
-      const bool to_other = options_.other_every > 0 && n % options_.other_every == 0;
+      // Of what the ones before have left.
+      const auto each = [](int64_t every, int64_t& count) { return every > 0 && ++count % every == 0; };
+      const bool to_other = each(options_.other_every, others_);
       Model& model = models_[to_other ? 1 : 0];
-      const int64_t own = n - (options_.other_every > 0 ? n / options_.other_every : 0);
-      const bool bad = !to_other && options_.refused_every > 0 && own % options_.refused_every == 0;
-      const bool delta = !to_other && !bad && options_.delta_every > 0 && own % options_.delta_every == 0;
-      PublishOne(model, delta, bad ? static_cast<Fault>(1 + own / options_.refused_every % 3) : Fault::kNone);
+      const bool bad = !to_other && each(options_.refused_every, refused_);
+      const bool back = !to_other && !bad && model.before != 0 && each(options_.rollback_every, rollbacks_);
+      const bool delta = !to_other && !bad && !back && each(options_.delta_every, deltas_);
+      absl::FPrintF(stderr, "%5d of %d, %5.0f s  ", n, options_.swaps, static_cast<double>(NowNs() - begin) * 1e-9);
+      if (back) {
+        RollBack(model);
+      } else {
+        PublishOne(model, delta, bad ? static_cast<Fault>(1 + refused_ / options_.refused_every % 3) : Fault::kNone);
+      }
       const double at = static_cast<double>(NowNs() - begin) * 1e-9;
       Wait(static_cast<int64_t>(std::max(0.0, static_cast<double>(n) * options_.every_seconds - at) * 1e9));
     }
     Wait(2 * kSecond);
+    log_.peak_bytes = ReadPeakBytes(server_.pid());
     return std::move(log_);
   }
 
@@ -181,7 +206,28 @@ class Publisher {
     VersionStock* stock;
     int64_t version;  // published last
     int64_t live;
+    int64_t before = 0;  // live before that, and in memory; 0: none
   };
+
+  void RollBack(Model& model) {
+    v1::OrderRequest request;
+    request.set_model(model.name);
+    v1::OrderResponse response;
+    grpc::ClientContext context;
+    const int64_t since = NowNs();
+    const grpc::Status status = admin_.Rollback(&context, request, &response);
+    const double seconds = static_cast<double>(NowNs() - since) * 1e-9;
+    absl::FPrintF(stderr, "%-28s %s after %.3f s\n", absl::StrCat(model.name, " ", model.live, " (rollback)"),
+                  status.ok() ? absl::StrCat(response.status().live_version(), " live") : status.error_message(),
+                  seconds);
+    if (!status.ok() || response.status().live_version() != model.before) {
+      log_.surprises.push_back(absl::StrCat("rollback of ", model.name, " ", model.live, " to ", model.before, ": ",
+                                            status.ok() ? "another version is live" : status.error_message()));
+      return;
+    }
+    log_.rollback_seconds.push_back(seconds);
+    model.live = std::exchange(model.before, 0);
+  }
 
   void PublishOne(Model& model, bool delta, Fault fault) {
     const int64_t version = ++model.version, since = NowNs();
@@ -206,10 +252,10 @@ class Publisher {
     }
     ++(live ? log_.swaps : log_.refusals);
     const double seconds = static_cast<double>((end ? end->at_ns : NowNs()) - since) * 1e-9;
-    absl::FPrintF(stderr, "  %-28s %s after %.2f s\n", what, end ? Name(end->kind) : "?", seconds);
-    if (live) model.live = version;
+    absl::FPrintF(stderr, "%-28s %s after %.2f s\n", what, end ? Name(end->kind) : "?", seconds);
+    if (live) model.before = std::exchange(model.live, version);
     if (live && model.name == kModel) (delta ? log_.delta_seconds : log_.full_seconds).push_back(seconds);
-    if (version > 4) model.stock->Remove(version - 4);
+    model.stock->RemoveBefore(version - 3, model.live);
   }
 
   std::optional<ModelEvent> EndOf(const std::string& model, int64_t version) const {
@@ -229,13 +275,16 @@ class Publisher {
       if (!log_.resident.empty() && NowNs() < log_.resident.back().first + kSecond / 10) continue;
       if (const auto usage = load::ReadProcessUsage(server_.pid())) {
         log_.resident.emplace_back(NowNs(), usage->resident_bytes);
+        log_.strains.push_back(ReadStrain(server_.pid()));
       }
     } while (NowNs() < end);
   }
 
   const Options& options_;
   ServerProcess& server_;
+  v1::AdminService::Stub& admin_;
   Model models_[2];
+  int64_t others_ = 0, refused_ = 0, rollbacks_ = 0, deltas_ = 0;  // that came into question
   Log log_;
 };
 
@@ -258,6 +307,46 @@ absl::Status JudgeScores(const VersionStock& stock, size_t request, const v1::Sc
   return absl::OkStatus();
 }
 
+// After a kill -9.
+struct Restart {
+  double right_seconds = 0;  // from the start to the first answer, which is right
+  double disk_seconds = 0;   // to read the same files from the disk, and nothing else
+};
+
+// Drops the files of the model root from the page cache.
+void Uncache(const std::string& root) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+    const int file = open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) continue;
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    close(file);
+  }
+}
+
+// Until somebody listens; gRPC itself would wait a second before it tries again.
+void WaitForListener(const std::string& path) {
+  sockaddr_un address{.sun_family = AF_UNIX};
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  for (const int64_t end = NowNs() + 120 * kSecond; NowNs() < end;) {
+    const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool there = connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    close(probe);
+    if (there) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+double SecondsToRead(const std::string& directory) {
+  const int64_t begin = NowNs();
+  std::vector<char> piece(size_t{1} << 20);
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    while (file.read(piece.data(), static_cast<std::streamsize>(piece.size()))) {
+    }
+  }
+  return static_cast<double>(NowNs() - begin) * 1e-9;
+}
+
 struct Result {
   double rate = 0;
   std::optional<load::FindMaxResult> highest;
@@ -265,8 +354,11 @@ struct Result {
   Log log;
   std::vector<Request> requests;
   std::map<Phase, PhaseLatency> phases;
+  StrainByPhase strain;
   int64_t stale_ns = 0;
   int64_t begin_ns = 0, end_ns = 0;
+  uint64_t version_bytes = 0;  // of the model that answers
+  std::vector<Restart> restarts;
 };
 
 class Bench {
@@ -284,6 +376,7 @@ class Bench {
                                 .requests = options_.requests,
                                 .candidates = options_.candidates,
                                 .behaviours = options_.behaviours,
+                                .delta_share = options_.delta_share,
                                 .seed = options_.seed};
     absl::FPrintF(stderr, "writing models to %s\n", (*scratch)->path());
     auto main = VersionStock::Create(stock);
@@ -300,8 +393,9 @@ class Bench {
     }
 
     const std::string socket = absl::StrCat("unix:", (*scratch)->path(), "/socket");
-    std::vector<std::string> arguments = {options_.server, "--model-root",    root,  "--listen", socket, "--log-format",
-                                          "json",          "--poll-interval", "50ms"};
+    const std::string state = (*scratch)->path() + "/state";
+    std::vector<std::string> arguments = {options_.server, "--model-root", root,   "--listen",        socket, "--state-dir",
+                                          state,           "--log-format", "json", "--poll-interval", "50ms"};
     for (const std::string& flag :
          std::vector<std::string>(absl::StrSplit(options_.server_flags, ' ', absl::SkipEmpty()))) {
       arguments.push_back(flag);
@@ -326,11 +420,70 @@ class Bench {
       result.rate = highest->rate * options_.share;
     }
     if (result.rate < 1) return absl::UnavailableError("no rate keeps the objective");
-    Measure(*channels, **server, *other->get(), result);
+    const auto admin =
+        v1::AdminService::NewStub(grpc::CreateChannel(absl::StrCat("unix:", state, "/admin.sock"), grpc::InsecureChannelCredentials()));
+    result.version_bytes = stock_->version_bytes();
+    Measure(*channels, **server, *admin, *other->get(), result);
+    for (int64_t n = 0; n < options_.restarts; ++n) {
+      auto restart = KillAndStart(arguments, log, socket, root, *server);
+      if (!restart.ok()) return restart.status();
+      absl::FPrintF(stderr, "restart %d: right after %.2f s, reading the files takes %.2f s\n", n + 1,
+                    restart->right_seconds, restart->disk_seconds);
+      result.restarts.push_back(*restart);
+    }
     return result;
   }
 
  private:
+  // What is live in the end has to be what answers after it.
+  absl::StatusOr<Restart> KillAndStart(const std::vector<std::string>& arguments, const std::string& log,
+                                       const std::string& socket, const std::string& root,
+                                       std::unique_ptr<ServerProcess>& server) {
+    const auto channels = load::Connect({.address = socket}, 1);
+    const auto before = channels.ok() ? Ask(*channels) : channels.status();
+    if (!before.ok()) return before.status();
+    server->Kill();
+    std::vector<std::string> live = stock_->Chain(*before);
+    live.push_back(NewestOf(absl::StrCat(root, "/", kOther)));
+    Restart restart;
+    Uncache(root);
+    for (const std::string& directory : live) restart.disk_seconds += SecondsToRead(directory);
+    Uncache(root);
+    const int64_t begin = NowNs();
+    auto started = ServerProcess::Start(arguments, log);
+    if (!started.ok()) return started.status();
+    server = *std::move(started);
+    WaitForListener(socket.substr(std::string("unix:").size()));
+    const auto again = load::Connect({.address = socket}, 120);
+    const auto after = again.ok() ? Ask(*again) : again.status();
+    if (!after.ok()) return after.status();
+    restart.right_seconds = static_cast<double>(NowNs() - begin) * 1e-9;
+    if (*after != *before) {
+      return absl::InternalError(absl::StrCat("version ", *before, " was live, and after a restart ", *after));
+    }
+    return restart;
+  }
+
+  static std::string NewestOf(const std::string& model) {
+    int64_t newest = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(model)) {
+      newest = std::max<int64_t>(newest, std::atoll(entry.path().filename().c_str()));
+    }
+    return absl::StrCat(model, "/", newest);
+  }
+
+  // The version that answers, with scores that are its own.
+  absl::StatusOr<int64_t> Ask(const load::Channels& channels) const {
+    const auto stub = v1::ScoringService::NewStub(channels.front());
+    v1::ScoreResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = stub->Score(&context, stock_->requests().front(), &response);
+    if (!status.ok()) return absl::UnavailableError(status.error_message());
+    const absl::Status right = JudgeScores(*stock_, 0, response);
+    if (!right.ok()) return right;
+    return response.version();
+  }
+
   absl::Status Prepare() {
     load::RequestSetBuilder builder("drawn");
     for (const v1::ScoreRequest& request : stock_->requests()) builder.Add(request);
@@ -367,7 +520,8 @@ class Bench {
     return load::FindMax({.start = 300, .precision = 0.05}, probe);
   }
 
-  void Measure(const load::Channels& channels, ServerProcess& server, VersionStock& other, Result& result) {
+  void Measure(const load::Channels& channels, ServerProcess& server, v1::AdminService::Stub& admin, VersionStock& other,
+               Result& result) {
     absl::FPrintF(stderr, "%d publications, one every %g s, at %.0f requests/s\n", options_.swaps,
                   options_.every_seconds, result.rate);
     std::mutex mutex;
@@ -383,7 +537,7 @@ class Bench {
     result.begin_ns = NowNs() + kSecond;  // behind the warm-up
     std::thread publisher([&] {
       std::this_thread::sleep_for(std::chrono::seconds(1));
-      result.log = Publisher(options_, server, *stock_, other).Run();
+      result.log = Publisher(options_, server, admin, *stock_, other).Run();
       stop = true;
     });
     // The publisher ends the run; a load may take two minutes before it is called lost.
@@ -396,7 +550,9 @@ class Bench {
     result.summary = load::Summarise(outcome, std::nullopt);
     std::erase_if(result.requests, [&](const Request& request) { return request.due_ns < result.begin_ns; });
     SharpenLiveTimes(result.requests, kModel, result.log.events);
-    result.phases = LatencyByPhase(result.requests, FindWindows(result.log.events, kModel));
+    const std::vector<Window> windows = FindWindows(result.log.events, kModel);
+    result.phases = LatencyByPhase(result.requests, windows);
+    result.strain = SumStrain(result.log.strains, windows);
     result.stale_ns = LongestStaleNs(result.requests, result.log.events, kModel);
   }
 
@@ -415,12 +571,19 @@ uint64_t Wrong(const Result& result) {
   return wrong == result.summary.errors.end() ? 0 : wrong->second;
 }
 
-// Of the server, in MiB: at the beginning, the most, at the end.
-std::vector<double> Memory(const Result& result) {
-  std::vector<double> mib;
-  for (const auto& [at, bytes] : result.log.resident) mib.push_back(static_cast<double>(bytes) / (1 << 20));
-  if (mib.empty()) return {0, 0, 0};
-  return {mib.front(), *std::ranges::max_element(mib), mib.back()};
+// Of the server, in MiB: at the beginning, the most by the kernel's count, at the end.
+struct Memory {
+  double begin = 0, peak = 0, end = 0;
+  double peak_share = 0;  // of the beginning and one version more
+};
+Memory MemoryOf(const Result& result) {
+  constexpr double kMiB = 1 << 20;
+  if (result.log.resident.empty()) return {};
+  Memory memory{.begin = static_cast<double>(result.log.resident.front().second) / kMiB,
+                .peak = static_cast<double>(result.log.peak_bytes) / kMiB,
+                .end = static_cast<double>(result.log.resident.back().second) / kMiB};
+  memory.peak_share = memory.peak / (memory.begin + static_cast<double>(result.version_bytes) / kMiB);
+  return memory;
 }
 
 std::string ToText(const Result& result) {
@@ -440,22 +603,38 @@ std::string ToText(const Result& result) {
                           ratio(l.p99_us, steady.p99_us), ratio(l.p999_us, steady.p999_us), l.failed);
   }
   for (const auto& [what, seconds] :
-       {std::pair("full versions", &result.log.full_seconds), {"deltas", &result.log.delta_seconds}}) {
+       {std::pair("full versions were live", &result.log.full_seconds),
+        {"deltas were live", &result.log.delta_seconds},
+        {"rollbacks were answered", &result.log.rollback_seconds}}) {
     if (seconds->empty()) continue;
     std::vector<double> sorted = *seconds;
     std::ranges::sort(sorted);
-    absl::StrAppendFormat(&text, "\n%s were live %.2f s after publication (median; at most %.2f)", what,
-                          sorted[sorted.size() / 2], sorted.back());
+    absl::StrAppendFormat(&text, "\n%s after %.3f s (median of %d; at most %.3f)", what, sorted[sorted.size() / 2],
+                          sorted.size(), sorted.back());
   }
-  const std::vector<double> memory = Memory(result);
-  absl::StrAppendFormat(&text, "\n%d swaps and %d refused loads at %.0f requests/s\n", result.log.swaps,
-                        result.log.refusals, result.rate);
+  absl::StrAppendFormat(&text, "\n%d swaps, %d refused loads and %d rollbacks at %.0f requests/s\n", result.log.swaps,
+                        result.log.refusals, result.log.rollback_seconds.size(), result.rate);
   absl::StrAppendFormat(&text, "%d requests, %d failed, %d with scores that are not those of the version named\n",
                         result.requests.size(), Failed(result), Wrong(result));
   absl::StrAppendFormat(&text, "an old version answered a request sent at most %.1f ms after a swap\n",
                         static_cast<double>(result.stale_ns) * 1e-6);
-  absl::StrAppendFormat(&text, "memory of the server: %.0f MiB at the beginning, %.0f at most, %.0f at the end\n",
-                        memory[0], memory[1], memory[2]);
+  const Memory memory = MemoryOf(result);
+  absl::StrAppendFormat(&text,
+                        "memory of the server: %.0f MiB at the beginning, %.0f at most (%.3f of the beginning and one "
+                        "version more), %.0f at the end\n",
+                        memory.begin, memory.peak, memory.peak_share, memory.end);
+  for (const auto& [what, sum] : {std::pair("steady", result.strain.steady), {"all of these", result.strain.any}}) {
+    absl::StrAppendFormat(&text,
+                          "scoring threads, %s, %.0f s: %d major page faults, %.1f minor ones a second; TLB shootdowns "
+                          "of the machine, %.0f a second\n",
+                          what, sum.seconds, sum.major_faults,
+                          static_cast<double>(sum.minor_faults) / std::max(sum.seconds, 1e-9),
+                          static_cast<double>(sum.shootdowns) / std::max(sum.seconds, 1e-9));
+  }
+  for (const Restart& restart : result.restarts) {
+    absl::StrAppendFormat(&text, "after kill -9: a right answer %.2f s after the start; reading the files takes %.2f s\n",
+                          restart.right_seconds, restart.disk_seconds);
+  }
   for (const std::string& surprise : result.log.surprises) absl::StrAppend(&text, "UNEXPECTED: ", surprise, "\n");
   for (const std::string& wrong : result.summary.wrong) absl::StrAppend(&text, "WRONG: ", wrong, "\n");
   for (const std::string& reason : result.summary.invalid) absl::StrAppend(&text, "INVALID: ", reason, "\n");
@@ -477,6 +656,21 @@ nlohmann::json ToJson(const Result& result, const std::string& command) {
   json["refusals"] = result.log.refusals;
   json["longest_stale_ms"] = static_cast<double>(result.stale_ns) * 1e-6;
   json["live_after_s"] = {{"full", result.log.full_seconds}, {"delta", result.log.delta_seconds}};
+  json["rollback_s"] = result.log.rollback_seconds;
+  const Memory memory = MemoryOf(result);
+  json["memory"] = {{"begin_mib", memory.begin},
+                    {"peak_mib", memory.peak},
+                    {"end_mib", memory.end},
+                    {"peak_of_begin_and_version", memory.peak_share}};
+  for (const auto& [what, sum] : {std::pair("steady", result.strain.steady), {"all of these", result.strain.any}}) {
+    json["scoring_threads"][what] = {{"seconds", sum.seconds},
+                                     {"minor_faults", sum.minor_faults},
+                                     {"major_faults", sum.major_faults},
+                                     {"machine_tlb_shootdowns", sum.shootdowns}};
+  }
+  for (const Restart& restart : result.restarts) {
+    json["restarts"].push_back({{"right_s", restart.right_seconds}, {"disk_s", restart.disk_seconds}});
+  }
   json["unexpected"] = result.log.surprises;
   json["invalid_because"] = result.summary.invalid;
   for (const auto& [phase, l] : result.phases) {
@@ -509,8 +703,9 @@ absl::Status Report(const Options& options, const Result& result, const std::str
     status.Update(WriteFile(options.json_file, text + "\n"));
   }
   if (!options.picture_file.empty()) {
-    const Picture picture{.title = absl::StrFormat("%d swaps, %d refused loads, %.0f requests/s, %d failed",
-                                                   result.log.swaps, result.log.refusals, result.rate, Failed(result)),
+    const Picture picture{.title = absl::StrFormat("%d swaps, %d rollbacks, %d refused loads, %.0f requests/s, %d failed",
+                                                   result.log.swaps, result.log.rollback_seconds.size(),
+                                                   result.log.refusals, result.rate, Failed(result)),
                           .begin_ns = result.begin_ns,
                           .end_ns = result.end_ns,
                           .requests = result.requests,

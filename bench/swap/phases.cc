@@ -9,7 +9,7 @@ namespace din::swap {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
-constexpr int64_t kBeforeSwap = 10 * kMs;  // the log's clock has milliseconds, and its writer's thread is idle priority
+constexpr int64_t kBeforeSwap = 10 * kMs;  // the log's clock has milliseconds, and its line comes behind
 constexpr int64_t kAfterSwap = 50 * kMs;
 constexpr int64_t kAfterUnload = 20 * kMs;
 constexpr int64_t kLongestUnload = 1000 * kMs;  // an old version that was pinned for longer does nothing until its end
@@ -20,6 +20,7 @@ Phase OfOther(Phase phase) {
     case Phase::kLoading:
       return Phase::kOtherLoading;
     case Phase::kSwapping:
+    case Phase::kRollingBack:
       return Phase::kOtherSwapping;
     case Phase::kUnloading:
       return Phase::kOtherUnloading;
@@ -47,6 +48,8 @@ const char* Name(Phase phase) {
       return "loading";
     case Phase::kSwapping:
       return "swapping";
+    case Phase::kRollingBack:
+      return "rolling back";
     case Phase::kUnloading:
       return "unloading";
     case Phase::kRefusing:
@@ -80,12 +83,14 @@ std::vector<Window> FindWindows(const std::vector<ModelEvent>& events, const std
       case ModelEvent::Kind::kRefused: {
         const bool live = event.kind == ModelEvent::Kind::kLive;
         // Without a load before it, it is a rollback, or a refusal at first sight.
-        if (const auto since = loading_since.find(event.model); since != loading_since.end()) {
+        const auto since = loading_since.find(event.model);
+        const bool loaded = since != loading_since.end();
+        if (loaded) {
           add(live ? Phase::kLoading : Phase::kRefusing, since->second, event.at_ns);
           loading_since.erase(since);
         }
         if (!live) break;
-        add(Phase::kSwapping, event.at_ns - kBeforeSwap, event.at_ns + kAfterSwap);
+        add(loaded ? Phase::kSwapping : Phase::kRollingBack, event.at_ns - kBeforeSwap, event.at_ns + kAfterSwap);
         live_since[event.model] = event.at_ns;
         break;
       }
@@ -172,6 +177,22 @@ int64_t LongestStaleNs(const std::vector<Request>& requests, const std::vector<M
     }
   }
   return longest;
+}
+
+StrainByPhase SumStrain(const std::vector<Strain>& samples, const std::vector<Window>& windows) {
+  StrainByPhase sums;
+  for (size_t i = 1; i < samples.size(); ++i) {
+    const Strain &before = samples[i - 1], &after = samples[i];
+    const bool any = std::ranges::any_of(windows, [&](const Window& window) {
+      return window.begin_ns <= after.at_ns && window.end_ns >= before.at_ns;
+    });
+    StrainSum& sum = any ? sums.any : sums.steady;
+    sum.seconds += static_cast<double>(after.at_ns - before.at_ns) * 1e-9;
+    sum.minor_faults += after.minor_faults - before.minor_faults;
+    sum.major_faults += after.major_faults - before.major_faults;
+    sum.shootdowns += after.shootdowns - before.shootdowns;
+  }
+  return sums;
 }
 
 }  // namespace din::swap

@@ -16,6 +16,7 @@ enum class Phase {
   kSteady,        // in none of the others, nor within kSettle behind one
   kLoading,       // from the first byte read to the swap
   kSwapping,      // around the moment in which the new version goes live
+  kRollingBack,   // the same, of one that was in memory
   kUnloading,     // from then until the old version's memory is given back
   kRefusing,      // a load that ended in a refusal
   kOtherLoading,  // the same four of the other model
@@ -24,9 +25,9 @@ enum class Phase {
   kOtherRefusing,
   kAny,  // all of them: what the objective is about
 };
-constexpr Phase kPhases[] = {Phase::kSteady,        Phase::kLoading,      Phase::kSwapping,      Phase::kUnloading,
-                             Phase::kRefusing,      Phase::kOtherLoading, Phase::kOtherSwapping, Phase::kOtherUnloading,
-                             Phase::kOtherRefusing, Phase::kAny};
+constexpr Phase kPhases[] = {Phase::kSteady,         Phase::kLoading,       Phase::kSwapping,      Phase::kRollingBack,
+                             Phase::kUnloading,      Phase::kRefusing,      Phase::kOtherLoading,  Phase::kOtherSwapping,
+                             Phase::kOtherUnloading, Phase::kOtherRefusing, Phase::kAny};
 const char* Name(Phase);
 
 struct Window {
@@ -53,7 +54,7 @@ struct PhaseLatency {
 };
 std::map<Phase, PhaseLatency> LatencyByPhase(const std::vector<Request>& requests, const std::vector<Window>& windows);
 
-// The log is written behind the swap, by a thread that runs when nobody else wants to: where a version of `model`
+// The log is written behind the swap: where a version of `model`
 // answered before the log said so, its live event moves to that answer.
 void SharpenLiveTimes(const std::vector<Request>& requests, const std::string& model, std::vector<ModelEvent>& events);
 
@@ -61,5 +62,16 @@ void SharpenLiveTimes(const std::vector<Request>& requests, const std::string& m
 // 0 when there was none.
 int64_t LongestStaleNs(const std::vector<Request>& requests, const std::vector<ModelEvent>& events,
                        const std::string& model);
+
+// What came upon the scoring threads in the time between samples.
+struct StrainSum {
+  double seconds = 0;
+  uint64_t minor_faults = 0, major_faults = 0, shootdowns = 0;
+};
+// Steady, and while any of the others was under way. `samples` ascend in time.
+struct StrainByPhase {
+  StrainSum steady, any;
+};
+StrainByPhase SumStrain(const std::vector<Strain>& samples, const std::vector<Window>& windows);
 
 }  // namespace din::swap

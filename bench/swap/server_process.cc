@@ -8,10 +8,13 @@
 
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -69,6 +72,42 @@ absl::StatusOr<ModelEvent> ParseLogLine(const std::string& line, int64_t wall_to
                     .reason = json.value("reason", "")};
 }
 
+Strain ReadStrain(pid_t server) {
+  Strain strain{.at_ns = load::NowNs()};
+  std::error_code gone;
+  for (const auto& thread : std::filesystem::directory_iterator(absl::StrCat("/proc/", server, "/task"), gone)) {
+    std::ifstream file(thread.path() / "stat");
+    std::string line;
+    if (!std::getline(file, line) || line.find("(score-") == std::string::npos) continue;
+    // proc(5): faults are fields 10 and 12, counted from the state behind the name, which is field 3.
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    std::string skipped;
+    for (int field = 3; field < 10; ++field) fields >> skipped;
+    uint64_t minor = 0, major = 0;
+    fields >> minor >> skipped >> major;
+    strain.minor_faults += minor;
+    strain.major_faults += major;
+  }
+  std::ifstream interrupts("/proc/interrupts");
+  for (std::string line; std::getline(interrupts, line);) {
+    std::istringstream fields(line);
+    std::string name;
+    fields >> name;
+    if (name != "TLB:") continue;
+    for (uint64_t of_core; fields >> of_core;) strain.shootdowns += of_core;
+  }
+  return strain;
+}
+
+int64_t ReadPeakBytes(pid_t server) {
+  std::ifstream status(absl::StrCat("/proc/", server, "/status"));
+  for (std::string key; status >> key;) {
+    int64_t kib = 0;
+    if (key == "VmHWM:" && status >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
 absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const std::vector<std::string>& arguments,
                                                                     const std::string& log) {
   std::vector<std::string> copies = arguments;
@@ -87,11 +126,16 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const std::v
 }
 
 ServerProcess::~ServerProcess() {
-  kill(pid_, SIGINT);
+  if (running()) kill(pid_, SIGINT);
   for (int tries = 0; tries < 200 && running(); ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  Kill();
+}
+
+void ServerProcess::Kill() {
   if (!running()) return;
   kill(pid_, SIGKILL);
   waitpid(pid_, nullptr, 0);
+  gone_ = true;
 }
 
 bool ServerProcess::running() {

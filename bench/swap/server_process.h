@@ -26,6 +26,18 @@ const char* Name(ModelEvent::Kind);
 // None when the line is about something else. `wall_to_monotonic_ns` is added to the line's wall-clock time.
 absl::StatusOr<ModelEvent> ParseLogLine(const std::string& line, int64_t wall_to_monotonic_ns);
 
+// What the machine did to the threads that score, since they began.
+struct Strain {
+  int64_t at_ns = 0;  // on load::NowNs()'s clock
+  uint64_t minor_faults = 0;
+  uint64_t major_faults = 0;
+  uint64_t shootdowns = 0;  // of TLBs, of the whole machine: the kernel counts no threads there
+};
+Strain ReadStrain(pid_t server);
+
+// The most that the process has had in memory, in bytes; 0 when it is gone.
+int64_t ReadPeakBytes(pid_t server);
+
 // Stopped, and if need be killed, at the end. One thread.
 class ServerProcess {
  public:
@@ -38,6 +50,8 @@ class ServerProcess {
 
   pid_t pid() const { return pid_; }
   bool running();
+  // As a crash does, and returns when it is gone.
+  void Kill();
   // What happened since the last call.
   std::vector<ModelEvent> TakeEvents();
 

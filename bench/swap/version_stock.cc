@@ -159,7 +159,7 @@ absl::Status VersionStock::Build() {
       testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = 0}),
       testing::RandomRequest(rng, spec_, tensors, {.candidates = 5, .behaviours = options_.behaviours})};
 
-  std::vector<int64_t> changed(static_cast<size_t>(rows) / 100);
+  std::vector<int64_t> changed(static_cast<size_t>(options_.delta_share * static_cast<double>(rows)));
   for (int64_t& row : changed) row = static_cast<int64_t>(rng() % static_cast<uint64_t>(rows));
   std::ranges::sort(changed);
   changed.erase(std::ranges::unique(changed).begin(), changed.end());
@@ -225,25 +225,28 @@ std::span<const float> VersionStock::Expected(int64_t version, size_t request) c
 }
 
 absl::Status VersionStock::Publish(int64_t version, Fault fault) {
-  return Write(version, {.table = static_cast<int>(version % kTables), .bias = static_cast<int>(version % kBiases)}, "",
+  return Write(version, {.table = static_cast<int>(version % kTables), .bias = static_cast<int>(version % kBiases)},
                fault);
 }
 
 absl::Status VersionStock::PublishDelta(int64_t version, int64_t base) {
   const Published under = published_.at(base);
   return Write(version,
-               {.table = under.table, .patch = 1 + under.patch % 2, .bias = static_cast<int>(version % kBiases)},
-               under.digest, Fault::kNone);
+               {.table = under.table,
+                .patch = 1 + under.patch % 2,
+                .bias = static_cast<int>(version % kBiases),
+                .base = base},
+               Fault::kNone);
 }
 
-absl::Status VersionStock::Write(int64_t version, Published what, const std::string& base, Fault fault) {
-  const bool delta = !base.empty();
+absl::Status VersionStock::Write(int64_t version, Published what, Fault fault) {
+  const bool delta = what.base != 0;
   const std::string parent = absl::StrCat(options_.root, "/", options_.model);
   const std::string temporary = absl::StrCat(".tmp-", version, "-", getpid());
   DIN_ASSIGN_OR_RETURN(const Directory model_directory, Directory::Open(parent));
   DIN_RETURN_IF_ERROR(model_directory.MakeDirectory(temporary));
   DIN_ASSIGN_OR_RETURN(const Directory directory, model_directory.OpenDirectory(temporary));
-  Manifest manifest{.base = base};
+  Manifest manifest{.base = delta ? published_.at(what.base).digest : ""};
   const auto link = [&](const std::string& from, const ManifestFile& file) {
     std::error_code error;
     std::filesystem::create_hard_link(options_.directory + "/" + from, parent + "/" + temporary + "/" + file.name,
@@ -281,12 +284,29 @@ absl::Status VersionStock::Write(int64_t version, Published what, const std::str
     const std::lock_guard lock(mutex_);
     published_[version] = what;
   }
+  on_disk_.insert(version);
   return model_directory.RenameKeep(temporary, absl::StrCat(version));
 }
 
-void VersionStock::Remove(int64_t version) const {
-  std::error_code ignored;
-  std::filesystem::remove_all(absl::StrCat(options_.root, "/", options_.model, "/", version), ignored);
+std::string VersionStock::DirectoryOf(int64_t version) const {
+  return absl::StrCat(options_.root, "/", options_.model, "/", version);
+}
+
+std::vector<std::string> VersionStock::Chain(int64_t version) const {
+  std::vector<std::string> directories;
+  for (; version != 0; version = published_.at(version).base) directories.push_back(DirectoryOf(version));
+  return directories;
+}
+
+void VersionStock::RemoveBefore(int64_t version, int64_t live) {
+  const std::vector<std::string> needed = Chain(live);
+  std::erase_if(on_disk_, [&](int64_t one) {
+    const std::string directory = DirectoryOf(one);
+    if (one >= version || std::ranges::find(needed, directory) != needed.end()) return false;
+    std::error_code ignored;
+    std::filesystem::remove_all(directory, ignored);
+    return true;
+  });
 }
 
 }  // namespace din::swap

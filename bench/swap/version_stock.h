@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ const char* Name(Fault);
 // The paper's shape with an item table as large as wanted. Every version has a digest of its own; what it scores
 // repeats after some versions, and neighbours differ in their table and in their layers. A directory consists of hard
 // links to the large files and of three small ones, so publishing costs the machine nothing that could be taken for the
-// server's doing. A delta changes 1 % of the rows, drawn uniformly, and a layer.
+// server's doing. A delta changes a share of the rows, drawn uniformly, and a layer.
 //
 // One thread, but Expected() from any.
 class VersionStock {
@@ -43,6 +44,7 @@ class VersionStock {
     size_t requests = 16;
     size_t candidates = 200;
     size_t behaviours = 50;
+    double delta_share = 0.01;  // of the rows
     uint64_t seed = 1;
   };
   // Writes the large files and scores all requests with each content, with the forward pass that the server runs.
@@ -51,8 +53,12 @@ class VersionStock {
   absl::Status Publish(int64_t version, Fault fault);
   // A delta on a version that was published before.
   absl::Status PublishDelta(int64_t version, int64_t base);
-  // A directory that the server is done with.
-  void Remove(int64_t version) const;
+  // Bytes of its files.
+  uint64_t version_bytes() const { return tables_[0].size + layers_.size; }
+  // Directories of `version` and of those that it is built on, itself first.
+  std::vector<std::string> Chain(int64_t version) const;
+  // Directories before `version` that the server is done with, while `live` is live.
+  void RemoveBefore(int64_t version, int64_t live);
 
   const std::vector<v1::ScoreRequest>& requests() const { return requests_; }
   // By candidate, bit for bit what `version` gives; empty when there is no such version.
@@ -72,12 +78,14 @@ class VersionStock {
     int table = 0;
     int patch = 0;
     int bias = 0;
+    int64_t base = 0;  // of a delta
     std::string digest;
   };
   const Content& ContentOf(const Published& version) const {
     return contents_[static_cast<size_t>((version.table * kPatches + version.patch) * kBiases + version.bias)];
   }
-  absl::Status Write(int64_t version, Published what, const std::string& base, Fault fault);
+  absl::Status Write(int64_t version, Published what, Fault fault);
+  std::string DirectoryOf(int64_t version) const;
 
   explicit VersionStock(Options options) : options_(std::move(options)) {}
   absl::Status Build();
@@ -92,6 +100,7 @@ class VersionStock {
   std::vector<Content> contents_;
   mutable std::mutex mutex_;
   std::map<int64_t, Published> published_;
+  std::set<int64_t> on_disk_;
 };
 
 }  // namespace din::swap

@@ -47,6 +47,28 @@ TEST(PhasesTest, ARefusedLoadIsNoSwap) {
   EXPECT_EQ(windows[0].phase, Phase::kRefusing);
 }
 
+TEST(PhasesTest, GoingLiveWithoutALoadIsARollback) {
+  std::vector<ModelEvent> events = kSwap;
+  events.push_back(Event(Kind::kLive, 4000, 1));
+  const auto windows = FindWindows(events, "ads");
+  ASSERT_EQ(windows.size(), 4u);
+  EXPECT_EQ(windows[3].phase, Phase::kRollingBack);
+  EXPECT_EQ(FindWindows(events, "news")[3].phase, Phase::kOtherSwapping);
+}
+
+TEST(PhasesTest, FaultsAreThoseBetweenTwoSamples) {
+  const std::vector<Strain> samples = {{0, 10, 1, 100}, {900 * kMs, 12, 1, 103}, {1500 * kMs, 20, 2, 150},
+                                       {5000 * kMs, 21, 2, 151}, {6000 * kMs, 23, 2, 155}};
+  const StrainByPhase sums = SumStrain(samples, FindWindows(kSwap, "ads"));
+  EXPECT_EQ(sums.steady.minor_faults, 2u + 2u);
+  EXPECT_EQ(sums.steady.major_faults, 0u);
+  EXPECT_EQ(sums.steady.shootdowns, 3u + 4u);
+  EXPECT_DOUBLE_EQ(sums.steady.seconds, 1.9);
+  EXPECT_EQ(sums.any.minor_faults, 9u);
+  EXPECT_EQ(sums.any.major_faults, 1u);
+  EXPECT_EQ(sums.any.shootdowns, 48u);
+}
+
 TEST(PhasesTest, ARequestCountsInEveryStretchThatItTouches) {
   // The second is sent before the load and answered in it; the last is sent after everything has settled.
   const auto phases = LatencyByPhase({At(500, 1), At(990, 20), At(1500, 2), At(1995, 10), At(2250, 1), At(5000, 3)},
