@@ -14,11 +14,15 @@
 namespace din {
 namespace {
 
-// Bytes of weights in the snapshot. DIN_CORRUPTION_BYTES=65536 makes the long run.
-size_t WeightBytes() {
-  const char* const bytes = std::getenv("DIN_CORRUPTION_BYTES");
-  return bytes != nullptr ? static_cast<size_t>(std::atoll(bytes)) : 3000;
+size_t FromEnvironment(const char* name, size_t otherwise) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? static_cast<size_t>(std::atoll(value)) : otherwise;
 }
+
+// Bytes of weights in the snapshot. DIN_CORRUPTION_BYTES=65536 makes the long run.
+size_t WeightBytes() { return FromEnvironment("DIN_CORRUPTION_BYTES", 3000); }
+// Of each file. DIN_SPLICES=250000 makes a million in all.
+size_t Splices() { return FromEnvironment("DIN_SPLICES", 500); }
 
 class SnapshotCorruptionTest : public ::testing::Test {
  protected:
@@ -84,10 +88,11 @@ TEST_F(SnapshotCorruptionTest, SplicesAreRefused) {
   constexpr uint32_t kSeed = 7;
   SCOPED_TRACE(kSeed);
   std::mt19937 random(kSeed);
+  size_t refused = 0;
   for (const std::string& name : files_) {
     const std::string path = directory_ + "/" + name;
     const std::string bytes = ReadFile(path);
-    for (int round = 0; round < 500; ++round) {
+    for (size_t round = 0; round < Splices(); ++round) {
       // A run of bytes from one place of the file to another: the length stays right.
       std::string spliced = bytes;
       const size_t length = 1 + random() % bytes.size();
@@ -96,9 +101,11 @@ TEST_F(SnapshotCorruptionTest, SplicesAreRefused) {
       if (spliced == bytes) continue;
       WriteFile(path, spliced);
       ASSERT_NO_FATAL_FAILURE(ExpectRefused(name, "spliced", to));
+      ++refused;
     }
     WriteFile(path, bytes);
   }
+  std::printf("splices refused: %zu\n", refused);
 }
 
 TEST_F(SnapshotCorruptionTest, FilesOfAnotherVersionAreRefused) {
