@@ -61,7 +61,7 @@ struct LifecycleEvent {
     kFound,      // a model that is new
     kLoading,    // `version` is about to be loaded
     kVerifying,  // it is built, and about to be held to its golden cases
-    kStarved,    // loading or freeing it has waited for a core for too long, and goes on at a higher priority: `text`
+    kStarved,    // its load has waited for a core for too long, and goes on at a higher priority: `text`
     kLive,
     kKept,  // `version` stays in memory beside the live one
     kRetiring,

@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_format.h"
 #include "model/status_macros.h"
-#include "model_loader/thread_priority.h"
 
 namespace din {
 namespace {
@@ -78,8 +77,7 @@ bool SnapshotWatcher::LoadNext() {
                .live = live == handles_[order->model].end() ? nullptr : live->second,
                .control = control.get()};
   }
-  absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
-  Work(request.model, request.version, [&] { loaded = CallLoader(request); });
+  absl::StatusOr<ModelHandle> loaded = background_ ? LoadInBackground(request) : CallLoader(request);
   request.live.reset();
 
   const std::lock_guard lock(mutex_);
@@ -110,18 +108,19 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& reque
   }
 }
 
-// The one place where it takes time. This thread decides, and holds locks that orders wait for, so it keeps its priority.
-void SnapshotWatcher::Work(const std::string& model, int64_t version, const std::function<void()>& work) {
-  if (!in_background_) return work();
+// This thread decides, and holds locks that orders wait for, so it keeps its priority.
+absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest& request) {
   const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds waited) {
     const std::lock_guard lock(mutex_);
     options_.on_event({.kind = LifecycleEvent::Kind::kStarved,
-                       .model = model,
-                       .version = version,
+                       .model = request.model,
+                       .version = request.version,
                        .text = absl::StrFormat("waited %.1f s for a core; goes on at %s",
                                                std::chrono::duration<double>(waited).count(), Name(priority))});
   };
-  RunInBackground(work, {.patience = options_.patience, .on_raise = on_raise});
+  absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
+  background_->Run([&] { loaded = CallLoader(request); }, {.patience = options_.patience, .on_raise = on_raise});
+  return loaded;
 }
 
 // True when something was freed.
@@ -141,7 +140,9 @@ bool SnapshotWatcher::FreeRetired() {
   }
   for (auto& [name, handle] : gone) {
     const int64_t version = handle->version;
-    Work(name, version, [&handle = handle] { handle.reset(); });
+    // Not in the background: a thread without a core would hold locks of the heap and of the address space. It gives way
+    // between pieces (MemoryRegion).
+    handle.reset();
     const std::lock_guard lock(mutex_);
     lifecycle_.Freed(name, version);
     Apply();
@@ -301,10 +302,11 @@ void SnapshotWatcher::Stop() {
 }
 
 void SnapshotWatcher::Run(std::stop_token stop) {
-  in_background_ = true;
+  background_.emplace();
   while (!stop.stop_requested()) {
     if (!Step()) Wait(stop);
   }
+  background_.reset();
 }
 
 // Until the next look at the root is due; retiring versions are freed as soon as the last request is done.

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -22,6 +23,7 @@
 #include "model_loader/model_holder.h"
 #include "model_loader/policy_store.h"
 #include "model_loader/root_scanner.h"
+#include "model_loader/thread_priority.h"
 
 namespace din {
 
@@ -38,7 +40,7 @@ struct LoadRequest {
 // is kept and is retired is told there.
 //
 // Reading, building, checking and freeing happen in Step(), on the thread that calls it, outside of any lock. Start()
-// makes a thread that calls Step() and has that work done in the background (thread_priority.h); use one or the other.
+// makes a thread that calls Step() and has loads done in the background (thread_priority.h); use one or the other.
 // Orders come from any thread and take effect at once where they need no load. A version that was replaced stays here
 // until the last request is done with it, so no request ever frees a model. To be destroyed when no request is running
 // any more.
@@ -91,7 +93,7 @@ class SnapshotWatcher {
   bool LoadNext();
   bool FreeRetired();
   absl::StatusOr<ModelHandle> CallLoader(const LoadRequest& request) const;
-  void Work(const std::string& model, int64_t version, const std::function<void()>& work);
+  absl::StatusOr<ModelHandle> LoadInBackground(const LoadRequest& request);
   absl::Status Order(const std::function<absl::Status(Lifecycle&)>& order);
   void Save();
   void ReportScan(const std::string& what, const absl::Status& status);
@@ -122,7 +124,7 @@ class SnapshotWatcher {
 
   std::mutex saving_;  // taken before the other, so that policies are written in the order of their changes
   std::condition_variable_any wake_;
-  bool in_background_ = false;  // of the thread that steps: it is Start()'s
+  std::optional<BackgroundThread> background_;  // of the thread of Start(), while that is there
   std::jthread thread_;
 };
 

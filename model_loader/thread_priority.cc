@@ -4,13 +4,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <fstream>
-#include <future>
 #include <string>
 #include <system_error>
-#include <thread>
+#include <utility>
 
 namespace din {
 namespace {
@@ -63,34 +61,59 @@ std::optional<nanoseconds> WaitedForCore(pid_t thread) {
   return std::nullopt;
 }
 
-void RunInBackground(const std::function<void()>& work, const BackgroundOptions& options) {
-  std::atomic<pid_t> thread = 0;  // 0: not to be raised
-  std::promise<void> finished, looked;
-  const auto run = [&] {
-    if (LowerThisThread()) thread = gettid();
-    work();
-    finished.set_value();
-    looked.get_future().wait();  // until then the number is this thread's and no other's
-  };
-  std::jthread background;
+// False when there are no more threads to be had.
+bool BackgroundThread::Start() {
+  if (thread_.joinable()) return true;
   try {
-    background = std::jthread(run);
+    thread_ = std::jthread([this](std::stop_token stop) { Loop(std::move(stop)); });
+    return true;
   } catch (const std::system_error&) {
-    return work();  // no more threads to be had: better noticed than not done
+    return false;
   }
+}
+
+void BackgroundThread::Loop(std::stop_token stop) {
+  for (;;) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait(lock, stop, [this] { return work_ != nullptr; })) return;
+    const std::function<void()>& work = *work_;
+    lock.unlock();
+    work();
+    lock.lock();
+    work_ = nullptr;
+    changed_.notify_all();
+  }
+}
+
+void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOptions& options) {
+  if (!Start()) return work();  // better noticed than not done
   const auto begin = std::chrono::steady_clock::now();
+  std::optional<nanoseconds> waited_before;  // for its other works
+  std::atomic<pid_t> may_rise = 0;           // the thread, if it may; 0 before it has found out, too
+  const std::function<void()> lowered = [&] {
+    const bool may = LowerThisThread();
+    waited_before = options.waited(gettid());
+    if (may) may_rise = gettid();
+    work();
+  };
   auto priority = BackgroundPriority::kIdle;
-  const std::future<void> done = finished.get_future();
-  while (done.wait_for(options.look_every) != std::future_status::ready) {
-    const pid_t raise = thread;
-    if (raise == 0 || priority == BackgroundPriority::kNice10) continue;
-    const nanoseconds waited = options.waited(raise).value_or(std::chrono::steady_clock::now() - begin);
+  std::unique_lock lock(mutex_);
+  work_ = &lowered;
+  changed_.notify_all();
+  while (!changed_.wait_for(lock, options.look_every, [this] { return work_ == nullptr; })) {
+    const pid_t thread = may_rise;
+    if (thread == 0 || priority == BackgroundPriority::kNice10) continue;
+    lock.unlock();
+    const std::optional<nanoseconds> in_all = options.waited(thread);
+    const nanoseconds waited =
+        in_all && waited_before ? *in_all - *waited_before : std::chrono::steady_clock::now() - begin;
     const BackgroundPriority due = PriorityAfter(waited, options.patience);
-    if (due == priority || !SetPriority(raise, due)) continue;
-    priority = due;
-    options.on_raise(due, waited);
+    if (due != priority && SetPriority(thread, due)) {
+      priority = due;
+      options.on_raise(due, waited);
+    }
+    lock.lock();
   }
-  looked.set_value();
 }
 
 }  // namespace din

@@ -4,8 +4,12 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <optional>
+#include <stop_token>
+#include <thread>
 
 namespace din {
 
@@ -31,11 +35,25 @@ struct BackgroundOptions {
   std::chrono::milliseconds look_every{100};
 };
 
-// Runs `work`, which must not throw, on a thread of its own that makes way for all others, and returns when it is done.
-// Threads that the work starts have the priority that it has then.
+// A thread that makes way for all others. It stays, so that what it allocates is in a part of the heap that is its own:
+// a request that had to share one would wait for a lock whose holder has no core.
 //
-// It begins as kIdle. The kernel lets a thread rise only with CAP_SYS_NICE or an RLIMIT_NICE of 10 or more; without, the
-// thread is kNice19 from its beginning to its end, since nothing could help it out of kIdle.
-void RunInBackground(const std::function<void()>& work, const BackgroundOptions& options);
+// Each work begins as kIdle. The kernel lets a thread rise only with CAP_SYS_NICE or an RLIMIT_NICE of 10 or more;
+// without, it is kNice19 from the beginning to the end, since nothing could help it out of kIdle.
+class BackgroundThread {
+ public:
+  // Runs `work`, which must not throw, and returns when it is done. One at a time. Threads that the work starts have the
+  // priority that it has then.
+  void Run(const std::function<void()>& work, const BackgroundOptions& options);
+
+ private:
+  bool Start();
+  void Loop(std::stop_token stop);
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  const std::function<void()>* work_ = nullptr;  // null: done
+  std::jthread thread_;
+};
 
 }  // namespace din
