@@ -14,9 +14,9 @@ namespace din {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-// Unmapping holds the lock of the address space, and other threads' mmap and page faults wait for it, the longer when the
-// thread that frees is of low priority and loses its core meanwhile. One page table's worth takes 10 us, or 130 in small
-// pages; in pieces of 64 MiB another thread waited for 860 ms on a busy machine, in these for 7.
+// Unmapping holds the lock of the address space, and other threads' mmap and page faults wait for it, the longer when
+// the thread that frees is of low priority and loses its core meanwhile. One page table's worth takes 10 us, or 130 in
+// small pages; in pieces of 64 MiB another thread waited for 860 ms on a busy machine, in these for 7.
 constexpr size_t kUnmapPiece = kHugePage;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }

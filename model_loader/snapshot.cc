@@ -341,8 +341,8 @@ uint64_t ProjectedDeltaMemory(const std::vector<const Manifest*>& chain, double 
   const uint64_t full = TensorBytes(*chain.front());
   uint64_t changed = 0;
   for (size_t i = 1; i < chain.size(); ++i) changed += TensorBytes(*chain[i]);
-  // Bits and ranks are 12 bytes for 64 rows, and a row has at least 4. A table is copied when a share of it has changed,
-  // so what is copied is at most the changes over that share.
+  // Bits and ranks are 12 bytes for 64 rows, and a row has at least 4. A table is copied when a share of it has
+  // changed, so what is copied is at most the changes over that share.
   constexpr uint64_t kIndexShare = 21;
   const double copied = std::min(static_cast<double>(full), static_cast<double>(changed) / most_overlaid);
   return ProjectedMemory(*chain.back()) + changed + full / kIndexShare + static_cast<uint64_t>(copied);

@@ -119,7 +119,10 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest&
                                                std::chrono::duration<double>(waited).count(), Name(priority))});
   };
   absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
-  background_->Run([&] { loaded = CallLoader(request); }, {.patience = options_.patience, .on_raise = on_raise});
+  background_->Run([&] { loaded = CallLoader(request); },
+                   {.patience = options_.patience,
+                    .on_raise = on_raise,
+                    .hurry = [&] { return !request.control->Check().ok(); }});
   return loaded;
 }
 
@@ -140,8 +143,8 @@ bool SnapshotWatcher::FreeRetired() {
   }
   for (auto& [name, handle] : gone) {
     const int64_t version = handle->version;
-    // Not in the background: a thread without a core would hold locks of the heap and of the address space. It gives way
-    // between pieces (MemoryRegion).
+    // Not in the background: a thread without a core would hold locks of the heap and of the address space. It gives
+    // way between pieces (MemoryRegion).
     handle.reset();
     const std::lock_guard lock(mutex_);
     lifecycle_.Freed(name, version);

@@ -24,8 +24,8 @@ bool SetPriority(pid_t thread, BackgroundPriority priority) {
          setpriority(PRIO_PROCESS, static_cast<id_t>(thread), nice) == 0;
 }
 
-// Lowers the calling thread; true when it may be raised again. That is tried, since there is more than one reason why it
-// might be allowed, and tried from where there is no harm in staying.
+// Lowers the calling thread; true when it may be raised again. That is tried, since there is more than one reason why
+// it might be allowed, and tried from where there is no harm in staying.
 bool LowerThisThread() {
   const pid_t self = gettid();
   SetPriority(self, BackgroundPriority::kNice19);
@@ -107,10 +107,11 @@ void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOp
     const std::optional<nanoseconds> in_all = options.waited(thread);
     const nanoseconds waited =
         in_all && waited_before ? *in_all - *waited_before : std::chrono::steady_clock::now() - begin;
-    const BackgroundPriority due = PriorityAfter(waited, options.patience);
+    const bool hurry = options.hurry();
+    const BackgroundPriority due = hurry ? BackgroundPriority::kNice10 : PriorityAfter(waited, options.patience);
     if (due != priority && SetPriority(thread, due)) {
       priority = due;
-      options.on_raise(due, waited);
+      if (!hurry) options.on_raise(due, waited);
     }
     lock.lock();
   }

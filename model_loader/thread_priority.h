@@ -19,8 +19,8 @@ enum class BackgroundPriority { kIdle, kNice19, kNice10 };
 const char* Name(BackgroundPriority);  // "idle", "nice 19", "nice 10"
 
 // What a thread may come to on a busy machine: the next higher priority each time that it has waited for a core for
-// `patience` more, in all. Waiting for the disk does not count, and on a machine with a core to spare nothing does, so a
-// load may be as long as it is large.
+// `patience` more, in all. Waiting for the disk does not count, and on a machine with a core to spare nothing does, so
+// a load may be as long as it is large.
 BackgroundPriority PriorityAfter(std::chrono::nanoseconds waited, std::chrono::nanoseconds patience);
 
 // How long a thread of this process has been ready to run without a core; none where the kernel does not say.
@@ -30,6 +30,8 @@ struct BackgroundOptions {
   std::chrono::nanoseconds patience = std::chrono::seconds(5);
   std::function<void(BackgroundPriority, std::chrono::nanoseconds waited)> on_raise =
       [](BackgroundPriority, std::chrono::nanoseconds) {};  // from the calling thread
+  // True when the work is only to come to its end, because it was cancelled: at once kNice10.
+  std::function<bool()> hurry = [] { return false; };
   // Tests have a clock of their own.
   std::function<std::optional<std::chrono::nanoseconds>(pid_t)> waited = WaitedForCore;
   std::chrono::milliseconds look_every{100};
@@ -42,8 +44,8 @@ struct BackgroundOptions {
 // without, it is kNice19 from the beginning to the end, since nothing could help it out of kIdle.
 class BackgroundThread {
  public:
-  // Runs `work`, which must not throw, and returns when it is done. One at a time. Threads that the work starts have the
-  // priority that it has then.
+  // Runs `work`, which must not throw, and returns when it is done. One at a time. Threads that the work starts have
+  // the priority that it has then.
   void Run(const std::function<void()>& work, const BackgroundOptions& options);
 
  private:

@@ -250,8 +250,8 @@ class Process {
     return absl::Status(status.code(), absl::StrCat("model-root: ", status.message()));
   }
 
-  // Until every model serves, or a step finds nothing more: when the newest version of a model is refused, the next step
-  // tries the one below. What is newer than the last good version, or labelled, comes when requests are served.
+  // Until every model serves, or a step finds nothing more: when the newest version of a model is refused, the next
+  // step tries the one below. What is newer than the last good version, or labelled, comes when requests are served.
   void LoadWhatIsThere() {
     const auto lacks = [](const ModelStatus& model) { return model.live_version == 0; };
     while (watcher_->Step() && std::ranges::any_of(registry_.Statuses(), lacks)) {

@@ -394,8 +394,9 @@ class Bench {
 
     const std::string socket = absl::StrCat("unix:", (*scratch)->path(), "/socket");
     const std::string state = (*scratch)->path() + "/state";
-    std::vector<std::string> arguments = {options_.server, "--model-root", root,   "--listen",        socket, "--state-dir",
-                                          state,           "--log-format", "json", "--poll-interval", "50ms"};
+    std::vector<std::string> arguments = {options_.server, "--model-root",    root,  "--listen",
+                                          socket,          "--state-dir",     state, "--log-format",
+                                          "json",          "--poll-interval", "50ms"};
     for (const std::string& flag :
          std::vector<std::string>(absl::StrSplit(options_.server_flags, ' ', absl::SkipEmpty()))) {
       arguments.push_back(flag);
@@ -420,8 +421,8 @@ class Bench {
       result.rate = highest->rate * options_.share;
     }
     if (result.rate < 1) return absl::UnavailableError("no rate keeps the objective");
-    const auto admin =
-        v1::AdminService::NewStub(grpc::CreateChannel(absl::StrCat("unix:", state, "/admin.sock"), grpc::InsecureChannelCredentials()));
+    const auto admin = v1::AdminService::NewStub(
+        grpc::CreateChannel(absl::StrCat("unix:", state, "/admin.sock"), grpc::InsecureChannelCredentials()));
     result.version_bytes = stock_->version_bytes();
     Measure(*channels, **server, *admin, *other->get(), result);
     for (int64_t n = 0; n < options_.restarts; ++n) {
@@ -520,8 +521,8 @@ class Bench {
     return load::FindMax({.start = 300, .precision = 0.05}, probe);
   }
 
-  void Measure(const load::Channels& channels, ServerProcess& server, v1::AdminService::Stub& admin, VersionStock& other,
-               Result& result) {
+  void Measure(const load::Channels& channels, ServerProcess& server, v1::AdminService::Stub& admin,
+               VersionStock& other, Result& result) {
     absl::FPrintF(stderr, "%d publications, one every %g s, at %.0f requests/s\n", options_.swaps,
                   options_.every_seconds, result.rate);
     std::mutex mutex;
@@ -602,10 +603,9 @@ std::string ToText(const Result& result) {
                           l.p50_us * 1e-3, l.p99_us * 1e-3, l.p999_us * 1e-3, l.max_us * 1e-3,
                           ratio(l.p99_us, steady.p99_us), ratio(l.p999_us, steady.p999_us), l.failed);
   }
-  for (const auto& [what, seconds] :
-       {std::pair("full versions were live", &result.log.full_seconds),
-        {"deltas were live", &result.log.delta_seconds},
-        {"rollbacks were answered", &result.log.rollback_seconds}}) {
+  for (const auto& [what, seconds] : {std::pair("full versions were live", &result.log.full_seconds),
+                                      {"deltas were live", &result.log.delta_seconds},
+                                      {"rollbacks were answered", &result.log.rollback_seconds}}) {
     if (seconds->empty()) continue;
     std::vector<double> sorted = *seconds;
     std::ranges::sort(sorted);
@@ -632,7 +632,8 @@ std::string ToText(const Result& result) {
                           static_cast<double>(sum.shootdowns) / std::max(sum.seconds, 1e-9));
   }
   for (const Restart& restart : result.restarts) {
-    absl::StrAppendFormat(&text, "after kill -9: a right answer %.2f s after the start; reading the files takes %.2f s\n",
+    absl::StrAppendFormat(&text,
+                          "after kill -9: a right answer %.2f s after the start; reading the files takes %.2f s\n",
                           restart.right_seconds, restart.disk_seconds);
   }
   for (const std::string& surprise : result.log.surprises) absl::StrAppend(&text, "UNEXPECTED: ", surprise, "\n");
@@ -703,9 +704,9 @@ absl::Status Report(const Options& options, const Result& result, const std::str
     status.Update(WriteFile(options.json_file, text + "\n"));
   }
   if (!options.picture_file.empty()) {
-    const Picture picture{.title = absl::StrFormat("%d swaps, %d rollbacks, %d refused loads, %.0f requests/s, %d failed",
-                                                   result.log.swaps, result.log.rollback_seconds.size(),
-                                                   result.log.refusals, result.rate, Failed(result)),
+    const Picture picture{.title = absl::StrFormat(
+                              "%d swaps, %d rollbacks, %d refused loads, %.0f requests/s, %d failed", result.log.swaps,
+                              result.log.rollback_seconds.size(), result.log.refusals, result.rate, Failed(result)),
                           .begin_ns = result.begin_ns,
                           .end_ns = result.end_ns,
                           .requests = result.requests,

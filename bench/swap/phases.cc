@@ -183,9 +183,8 @@ StrainByPhase SumStrain(const std::vector<Strain>& samples, const std::vector<Wi
   StrainByPhase sums;
   for (size_t i = 1; i < samples.size(); ++i) {
     const Strain &before = samples[i - 1], &after = samples[i];
-    const bool any = std::ranges::any_of(windows, [&](const Window& window) {
-      return window.begin_ns <= after.at_ns && window.end_ns >= before.at_ns;
-    });
+    const bool any = std::ranges::any_of(
+        windows, [&](const Window& window) { return window.begin_ns <= after.at_ns && window.end_ns >= before.at_ns; });
     StrainSum& sum = any ? sums.any : sums.steady;
     sum.seconds += static_cast<double>(after.at_ns - before.at_ns) * 1e-9;
     sum.minor_faults += after.minor_faults - before.minor_faults;

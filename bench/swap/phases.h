@@ -25,8 +25,8 @@ enum class Phase {
   kOtherRefusing,
   kAny,  // all of them: what the objective is about
 };
-constexpr Phase kPhases[] = {Phase::kSteady,         Phase::kLoading,       Phase::kSwapping,      Phase::kRollingBack,
-                             Phase::kUnloading,      Phase::kRefusing,      Phase::kOtherLoading,  Phase::kOtherSwapping,
+constexpr Phase kPhases[] = {Phase::kSteady,         Phase::kLoading,       Phase::kSwapping,     Phase::kRollingBack,
+                             Phase::kUnloading,      Phase::kRefusing,      Phase::kOtherLoading, Phase::kOtherSwapping,
                              Phase::kOtherUnloading, Phase::kOtherRefusing, Phase::kAny};
 const char* Name(Phase);
 

@@ -231,12 +231,10 @@ absl::Status VersionStock::Publish(int64_t version, Fault fault) {
 
 absl::Status VersionStock::PublishDelta(int64_t version, int64_t base) {
   const Published under = published_.at(base);
-  return Write(version,
-               {.table = under.table,
-                .patch = 1 + under.patch % 2,
-                .bias = static_cast<int>(version % kBiases),
-                .base = base},
-               Fault::kNone);
+  return Write(
+      version,
+      {.table = under.table, .patch = 1 + under.patch % 2, .bias = static_cast<int>(version % kBiases), .base = base},
+      Fault::kNone);
 }
 
 absl::Status VersionStock::Write(int64_t version, Published what, Fault fault) {

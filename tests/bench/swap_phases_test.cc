@@ -57,8 +57,11 @@ TEST(PhasesTest, GoingLiveWithoutALoadIsARollback) {
 }
 
 TEST(PhasesTest, FaultsAreThoseBetweenTwoSamples) {
-  const std::vector<Strain> samples = {{0, 10, 1, 100}, {900 * kMs, 12, 1, 103}, {1500 * kMs, 20, 2, 150},
-                                       {5000 * kMs, 21, 2, 151}, {6000 * kMs, 23, 2, 155}};
+  const std::vector<Strain> samples = {{0, 10, 1, 100},
+                                       {900 * kMs, 12, 1, 103},
+                                       {1500 * kMs, 20, 2, 150},
+                                       {5000 * kMs, 21, 2, 151},
+                                       {6000 * kMs, 23, 2, 155}};
   const StrainByPhase sums = SumStrain(samples, FindWindows(kSwap, "ads"));
   EXPECT_EQ(sums.steady.minor_faults, 2u + 2u);
   EXPECT_EQ(sums.steady.major_faults, 0u);

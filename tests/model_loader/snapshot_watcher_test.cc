@@ -1,5 +1,7 @@
 #include "model_loader/snapshot_watcher.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -608,6 +610,38 @@ TEST_F(SnapshotWatcherTest, UnderRequestsEverySwapIsClean) {
   EXPECT_EQ(counter_.freed_by_others, 0);
   EXPECT_LE(counter_.most_alive, 2);
   EXPECT_EQ(Live(), 49);
+}
+
+TEST_F(SnapshotWatcherTest, AStarvedLoadIsReportedAndGoesOn) {
+  bool may_rise = false;
+  BackgroundThread().Run([&] { may_rise = sched_getscheduler(0) == SCHED_IDLE; }, {});
+  if (!may_rise) GTEST_SKIP() << "neither CAP_SYS_NICE nor RLIMIT_NICE 10";
+  SnapshotWatcher::Options options = Options();
+  options.patience = 0ms;  // it has waited so long already
+  std::atomic<bool> starved = false, live = false;
+  options.on_event = [&](const LifecycleEvent& event) {
+    if (event.kind == LifecycleEvent::Kind::kLive) live = true;
+    if (event.kind != LifecycleEvent::Kind::kStarved) return;
+    EXPECT_EQ(event.model, "m");
+    EXPECT_EQ(event.version, 1);
+    EXPECT_NE(event.text.find("s for a core; goes on at nice 10"), std::string::npos) << event.text;
+    starved = true;
+  };
+  const auto wait_for = [](const std::atomic<bool>& what) {
+    const auto deadline = std::chrono::steady_clock::now() + 30s;
+    while (!what && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(1ms);
+    return what.load();
+  };
+  counter_.freeing_thread = std::thread::id();
+  options.load = [&](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
+    EXPECT_TRUE(wait_for(starved));
+    return FakeModel(request.model, request.version, counter_);
+  };
+  Publish("1");
+  SnapshotWatcher watcher(std::move(options));
+  watcher.Start();
+  EXPECT_TRUE(wait_for(live));
+  watcher.Stop();
 }
 
 TEST_F(SnapshotWatcherTest, StopDoesNotWaitForTheNextPoll) {

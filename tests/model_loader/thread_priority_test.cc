@@ -111,6 +111,22 @@ TEST(ThreadPriorityTest, WhatTheKernelDoesNotCountIsTimeThatHasPassed) {
   RunInBackground([] { EXPECT_EQ(WaitFor("nice 10"), "nice 10"); }, options);
 }
 
+// Who waits for it to stop does not want to wait for a core as well.
+TEST(ThreadPriorityTest, CancelledWorkHurriesAndIsNotCalledStarved) {
+  if (!MayRise()) GTEST_SKIP() << "neither CAP_SYS_NICE nor RLIMIT_NICE 10";
+  std::atomic<bool> cancelled = false;
+  BackgroundOptions options;
+  options.look_every = 1ms;
+  options.hurry = [&] { return cancelled.load(); };
+  options.on_raise = [](BackgroundPriority, nanoseconds) { ADD_FAILURE(); };
+  RunInBackground(
+      [&] {
+        cancelled = true;
+        EXPECT_EQ(WaitFor("nice 10"), "nice 10");
+      },
+      options);
+}
+
 // It would have no way out of the idle priority.
 TEST(ThreadPriorityTest, WithoutThePrivilegeToRiseItIsNeverIdle) {
   const pid_t child = fork();
