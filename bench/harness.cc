@@ -30,7 +30,10 @@ void DescribeContext(InstructionSet isa) {
   benchmark::AddCustomContext("instruction set", std::string(din::Name(isa)));
   benchmark::AddCustomContext("oneDNN", std::string(DenseLibrary()));
   benchmark::AddCustomContext("threads", "1");
-  benchmark::AddCustomContext("limit: multiply-add", Giga(PeakFlops(isa), "GFLOP/s"));
+  for (const Variant& variant : Variants(isa)) {
+    benchmark::AddCustomContext("limit: multiply-add, " + std::string(din::Name(variant.precision)),
+                                Giga(PeakFlops(isa, variant.precision), "GFLOP/s"));
+  }
   const std::optional<double> amx = PeakAmxFlops();
   benchmark::AddCustomContext("limit: AMX bf16", amx ? Giga(*amx, "GFLOP/s") : "none on this machine");
   benchmark::AddCustomContext("limit: sigmoid", Giga(SigmoidRate(isa), "G/s"));
@@ -120,21 +123,32 @@ std::string Name(const Shape& shape) {
   return std::to_string(shape.candidates) + "x" + std::to_string(shape.behaviours);
 }
 
-std::string Name(const Variant& variant) { return std::string(din::Name(variant.isa)); }
+std::string Name(const Variant& variant) {
+  std::string name(din::Name(variant.isa));
+  if (variant.precision != Precision::kFp32) name += "-" + std::string(din::Name(variant.precision));
+  return name;
+}
 
-std::vector<Variant> Variants(InstructionSet isa) { return {{isa}}; }
+std::vector<Variant> Variants(InstructionSet isa) {
+  std::vector<Variant> variants;
+  for (const Precision precision : {Precision::kFp32, Precision::kFp32Split, Precision::kBf16}) {
+    if (Supports(isa, precision)) variants.push_back({isa, precision});
+  }
+  return variants;
+}
 
 void Report(benchmark::State& state, const Work& work, const Variant& variant) {
   const auto rate = [&](const char* name, double per_iteration) {
     if (per_iteration == 0) return;
     state.counters[name] = benchmark::Counter(per_iteration, benchmark::Counter::kIsIterationInvariantRate);
   };
-  const double multiply_adds = work.flops / PeakFlops(variant.isa);
+  const double multiply_adds =
+      work.flops / PeakFlops(variant.isa) + work.hidden_flops / PeakFlops(variant.isa, variant.precision);
   const double sigmoids = work.sigmoids / SigmoidRate(variant.isa);
   const double memory = work.memory_bytes / ReadBandwidth(kInMemory);
   rate(work.unit, work.items);
   rate("pairs/s", work.pairs);
-  rate("FLOP/s", work.flops);
+  rate("FLOP/s", work.flops + work.hidden_flops);
   rate("bytes/s", work.bytes);
   rate("peak", multiply_adds);
   rate("limit", multiply_adds + sigmoids + memory);

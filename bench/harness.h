@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "benchmark/benchmark.h"
 #include "kernels/instruction_set.h"
+#include "kernels/precision.h"
 
 namespace din::bench {
 
@@ -23,9 +24,10 @@ std::string Name(const Shape& shape);  // "200x100"
 // One way in which the kernels can compute. The last part of a benchmark's name.
 struct Variant {
   InstructionSet isa;
+  Precision precision = Precision::kFp32;  // of the activation unit's hidden layers
 };
-std::string Name(const Variant& variant);  // "avx512"
-// Every variant of an instruction set.
+std::string Name(const Variant& variant);  // "avx512", "avx512-bf16"
+// Every variant of an instruction set, fp32 first.
 std::vector<Variant> Variants(InstructionSet isa);
 
 // What one iteration does. Zero: not counted.
@@ -33,7 +35,8 @@ struct Work {
   const char* unit = "items/s";
   double items = 0;
   double pairs = 0;         // of a candidate and a behaviour
-  double flops = 0;         // a multiply-add counts as two; the first attention layer counts as factored
+  double flops = 0;         // a multiply-add counts as two
+  double hidden_flops = 0;  // of the activation unit's hidden layers, in the variant's precision; the first as factored
   double sigmoids = 0;      // tanh, Dice and SiLU are one each
   double bytes = 0;         // read and written, each once
   double memory_bytes = 0;  // of those read, the ones that no cache can hold

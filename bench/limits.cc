@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -87,6 +89,20 @@ uint32_t ReadBaseline(const uint32_t* data, size_t words) { return ReadAll<Word4
 [[gnu::target("avx2,fma")]] uint32_t ReadAvx2(const uint32_t* data, size_t words) {
   return ReadAll<Word8>(data, words);
 }
+// Each adds the products of 32 pairs of bf16 numbers to 16 sums.
+[[gnu::target("avx512f,avx512bf16")]] float MultiplyAddBf16(size_t rounds) {
+  __m512 sums[kSums];
+  for (size_t i = 0; i < kSums; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  const __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.37f), _mm512_set1_ps(-0.41f));
+  const __m512bh b = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.53f), _mm512_set1_ps(0.47f));
+  for (size_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (size_t i = 0; i < kSums; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], a, b);
+  }
+  float total = 0;
+  for (const __m512& sum : sums) total += sum[0];
+  return total;
+}
 [[gnu::target("avx512f")]] float MultiplyAddAvx512(size_t rounds) { return MultiplyAddSums<Float16>(rounds); }
 [[gnu::target("avx512f")]] uint32_t ReadAvx512(const uint32_t* data, size_t words) {
   return ReadAll<Word16>(data, words);
@@ -101,9 +117,12 @@ Loops LoopsFor([[maybe_unused]] InstructionSet isa) {
   return {MultiplyAddBaseline, ReadBaseline, 4};
 }
 
-double MeasureFlops(InstructionSet isa) {
+double MeasureFlops(const std::pair<InstructionSet, Precision>& variant) {
   constexpr size_t kRounds = 50'000;
-  const Loops loops = LoopsFor(isa);
+  Loops loops = LoopsFor(variant.first);
+#if defined(__x86_64__)
+  if (variant.second == Precision::kBf16) loops = {MultiplyAddBf16, nullptr, 32};
+#endif
   return BestRate(50, 2.0 * kSums * static_cast<double>(loops.lanes * kRounds),
                   [&] { benchmark::DoNotOptimize(loops.multiply_add(kRounds)); });
 }
@@ -194,9 +213,11 @@ double Once(std::map<Key, double>& known, const Key& key, const Function& measur
 
 }  // namespace
 
-double PeakFlops(InstructionSet isa) {
-  static std::map<InstructionSet, double> known;
-  return Once(known, isa, MeasureFlops);
+double PeakFlops(InstructionSet isa, Precision precision) {
+  static std::map<std::pair<InstructionSet, Precision>, double> known;
+  if (precision == Precision::kFp32Split) return PeakFlops(isa, Precision::kBf16) / 3;
+  const double peak = Once(known, std::pair(isa, precision), MeasureFlops);
+  return precision == Precision::kBf16 ? std::max(peak, PeakAmxFlops().value_or(0)) : peak;
 }
 
 std::optional<double> PeakAmxFlops() {

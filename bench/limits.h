@@ -7,11 +7,13 @@
 #include <optional>
 
 #include "kernels/instruction_set.h"
+#include "kernels/precision.h"
 
 namespace din::bench {
 
-// Single-precision operations per second on registers alone; a multiply-add counts as two.
-double PeakFlops(InstructionSet isa);
+// Operations per second on registers alone; a multiply-add counts as two. `precision` is one that `isa` supports:
+// fp32-split takes three products in bf16 for one, and bf16 is as fast as the faster of AVX-512 and AMX.
+double PeakFlops(InstructionSet isa, Precision precision = Precision::kFp32);
 
 // The same of bf16 products on AMX tiles of random numbers; none where the CPU or the kernel has no AMX.
 std::optional<double> PeakAmxFlops();
