@@ -68,6 +68,9 @@ absl::StatusOr<RequestSet> Prepare(const Options& options,
     absl::StatusOr<std::vector<v1::GoldenCase>> cases = ReadCases(options.expect_file);
     if (!cases.ok()) return cases.status();
     expected = *std::move(cases);
+    for (v1::GoldenCase& golden : expected) {
+      if (options.tolerance > 0) golden.set_tolerance(options.tolerance);
+    }
   }
   const absl::StatusOr<std::vector<v1::ScoreRequest>> requests = Requests(options, expected, metadata);
   if (!requests.ok()) return requests.status();

@@ -85,6 +85,8 @@ std::vector<Flag> RequestFlags(Options& o) {
        Text(&o.requests_file)},
       {"expect", "FILE", "golden cases (JSON lines) whose scores must come back; without --requests their requests too",
        Text(&o.expect_file)},
+      {"tolerance", "X", "of those scores, for a server in another precision (each case's own)",
+       Within(&o.tolerance, 0, 1)},
       {"record", "FILE", "write the requests there, to be used again", Text(&o.record_file)},
       {"model", "NAME", "of the model; may be left out where the server has one", Text(&o.draw.model)},
       {"distinct", "N", "different requests to draw (4096)", Within(&o.draw.count, 1, 1e7)},

@@ -30,6 +30,7 @@ struct Options {
   // Requests: `requests_file`, or `expect_file` alone, or drawn.
   std::string requests_file;
   std::string expect_file;
+  double tolerance = 0;  // of expected scores; 0: each case's own
   std::string record_file;
   DrawOptions draw;
 

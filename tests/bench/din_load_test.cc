@@ -2,8 +2,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -42,6 +44,25 @@ TEST(DinLoadTest, AWrongAnswerIsFoundAndSetsTheExitCode) {
   EXPECT_EQ(load.Wait(), 4);
   EXPECT_EQ(report["runs"][0]["errors"]["WRONG_ANSWER"], kRate / 100);
   EXPECT_THAT(report["runs"][0]["wrong_answers"].dump(), HasSubstr("1.5 is not in [0, 1]"));
+}
+
+TEST(DinLoadTest, ScoresAreHeldToEachCasesToleranceOrToTheOneGiven) {
+  Child server({Beside("constant_time_server")});
+  const std::string address = AddressOf(server);
+  const TempDirectory directory;
+  // The server says 1/2 and 1/3.
+  std::ofstream(directory / "requests.jsonl")
+      << R"({"candidates": [{"name": "item", "ids": [1, 2]}], "candidate_ids": [1, 2]})";
+  std::ofstream(directory / "golden.jsonl")
+      << R"({"id": "a", "candidates": [{"name": "item", "ids": [1, 2]}], "scores": [0.5, 0.338], "tolerance": 1e-5})";
+  for (const auto& [tolerance, error] : {std::pair{"0", true}, {"0.01", false}, {"0.001", true}}) {
+    Child load(
+        LoadCommand(address, {"--duration", "100ms", "--warm-up", "0s", "--requests", directory / "requests.jsonl",
+                              "--expect", directory / "golden.jsonl", "--tolerance", tolerance}));
+    const json report = json::parse(load.ReadRest());
+    load.Wait();
+    EXPECT_EQ(report["runs"][0]["errors"].contains("WRONG_ANSWER"), error) << tolerance;
+  }
 }
 
 TEST(DinLoadTest, ASwapIsMarkedWhereItHappened) {
