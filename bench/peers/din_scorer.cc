@@ -1,49 +1,48 @@
 // dinserve itself, as a contestant.
+#include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "bench/peers/scorer.h"
+#include "server/scoring_pool.h"
+#include "server/shared_scoring.h"
 #include "tests/model/random_request.h"
 
 namespace din::peers {
 namespace {
 
-// The id of a row is the row: the reference shapes map ids by identity.
-v1::GoldenCase AsColumns(const v1::ModelSpec& spec, const PeerRequest& request) {
-  v1::GoldenCase columns;
-  v1::Sequence& sequence = *columns.add_sequences();
-  sequence.set_name(spec.sequences(0).name());
-  size_t candidate = 0, behaviour = 0, user = 0;
-  for (const v1::Feature& feature : spec.features()) {
-    v1::Column* column = nullptr;
-    const int64_t* row = nullptr;
-    size_t count = 1;
-    if (feature.scope() == v1::CANDIDATE) {
-      column = columns.add_candidates(), row = request.candidate_rows[candidate++].data(), count = request.candidates;
-    } else if (feature.scope() == v1::SEQUENCE) {
-      column = sequence.add_columns(), row = request.behaviour_rows[behaviour++].data(), count = request.behaviours;
-    } else {
-      column = columns.add_features(), row = &request.user_rows[user++];
-    }
-    column->set_name(feature.name());
-    column->mutable_ids()->Add(row, row + count);
-  }
-  return columns;
-}
+// One that nobody cancels. The thread that asks for scores works for it.
+class Job final : public ScoringJob {
+  void Run(ScoringMemory&) override {}
+  void Refuse(const absl::Status&) override {}
+};
 
 class DinScorer final : public Scorer {
  public:
-  explicit DinScorer(const DinModel& model) : model_(model) {}
+  // The calling thread, as in the other runtimes, and helpers.
+  DinScorer(const DinModel& model, int threads) : model_(model) {
+    if (threads > 1) helpers_.emplace(ScoringPool::Options{.threads = threads - 1});
+  }
 
   void Add(const PeerRequest& request) override {
     requests_.push_back(testing::DecodeOrDie(model_.decoder(), AsColumns(model_.spec(), request)));
   }
   void Clear() override { requests_.clear(); }
-  void Score(size_t request, std::span<float> scores) override { model_.Score(requests_[request], workspace_, scores); }
+  void Score(size_t request, std::span<float> scores) override {
+    if (!helpers_) return model_.Score(requests_[request], memory_.workspace, scores);
+    std::swap(memory_.input, requests_[request]);
+    const absl::Status status = ScoreShared(model_, job_, *helpers_, memory_, scores);
+    std::swap(memory_.input, requests_[request]);
+    if (!status.ok()) testing::Die(status.ToString());
+  }
 
  private:
   const DinModel& model_;
   std::vector<ScoringInput> requests_;
-  Workspace workspace_;
+  Job job_;
+  ScoringMemory memory_;
+  std::optional<ScoringPool> helpers_;
 };
 
 }  // namespace
@@ -59,6 +58,8 @@ std::vector<float> Embed(const std::vector<PeerTable>& tables, const std::vector
   return out;
 }
 
-std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model) { return std::make_unique<DinScorer>(model); }
+std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model, int threads) {
+  return std::make_unique<DinScorer>(model, threads);
+}
 
 }  // namespace din::peers

@@ -56,6 +56,15 @@ std::vector<PeerLayer> Stack(const TensorMap& tensors, const std::string& prefix
   return layers;
 }
 
+std::vector<std::vector<int64_t>> DrawRows(const std::vector<PeerTable>& tables, size_t count, std::mt19937_64& rng) {
+  std::vector<std::vector<int64_t>> out(tables.size());
+  for (size_t f = 0; f < tables.size(); ++f) {
+    std::uniform_int_distribution<int64_t> row(0, tables[f].rows - 1);
+    for (size_t i = 0; i < count; ++i) out[f].push_back(row(rng));
+  }
+  return out;
+}
+
 int64_t Width(const std::vector<PeerTable>& tables) {
   return std::accumulate(tables.begin(), tables.end(), int64_t{0},
                          [](int64_t w, const PeerTable& t) { return w + t.dim; });
@@ -89,6 +98,14 @@ PeerModel MakePeerModel(const v1::ModelSpec& spec, const TensorMap& tensors) {
   return model;
 }
 
+PeerRequest DrawRequest(const PeerModel& model, size_t candidates, size_t behaviours, std::mt19937_64& rng) {
+  PeerRequest request{.candidates = candidates, .behaviours = behaviours};
+  request.candidate_rows = DrawRows(model.fields, candidates, rng);
+  request.behaviour_rows = DrawRows(model.fields, behaviours, rng);
+  for (const auto& row : DrawRows(model.user, 1, rng)) request.user_rows.push_back(row[0]);
+  return request;
+}
+
 PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input) {
   PeerRequest request;
   request.candidates = input.candidates;
@@ -108,6 +125,29 @@ PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input
   }
   request.behaviours = request.behaviour_rows.front().size();
   return request;
+}
+
+// The id of a row is the row: the reference shapes map ids by identity.
+v1::GoldenCase AsColumns(const v1::ModelSpec& spec, const PeerRequest& request) {
+  v1::GoldenCase columns;
+  v1::Sequence& sequence = *columns.add_sequences();
+  sequence.set_name(spec.sequences(0).name());
+  size_t candidate = 0, behaviour = 0, user = 0;
+  for (const v1::Feature& feature : spec.features()) {
+    v1::Column* column = nullptr;
+    const int64_t* row = nullptr;
+    size_t count = 1;
+    if (feature.scope() == v1::CANDIDATE) {
+      column = columns.add_candidates(), row = request.candidate_rows[candidate++].data(), count = request.candidates;
+    } else if (feature.scope() == v1::SEQUENCE) {
+      column = sequence.add_columns(), row = request.behaviour_rows[behaviour++].data(), count = request.behaviours;
+    } else {
+      column = columns.add_features(), row = &request.user_rows[user++];
+    }
+    column->set_name(feature.name());
+    column->mutable_ids()->Add(row, row + count);
+  }
+  return columns;
 }
 
 }  // namespace din::peers

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,7 +60,12 @@ struct PeerRequest {
   std::vector<int64_t> user_rows;                    // [user field]
 };
 
+PeerRequest DrawRequest(const PeerModel& model, size_t candidates, size_t behaviours, std::mt19937_64& rng);
+
 // `input` is decoded for a model of that spec; every id in it is known.
 PeerRequest MakePeerRequest(const v1::ModelSpec& spec, const ScoringInput& input);
+
+// As a client would send it, without scores.
+v1::GoldenCase AsColumns(const v1::ModelSpec& spec, const PeerRequest& request);
 
 }  // namespace din::peers

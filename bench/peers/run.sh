@@ -5,13 +5,9 @@
 set -euo pipefail
 case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/../.."
-build=build/peers
-./setup.sh --trainer
-bench/peers/fetch.sh "$build/onnxruntime"
-cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_ORT_DIR="$PWD/$build/onnxruntime" >/dev/null
-cmake --build "$build" --target peers_bench
+bench/peers/build.sh
 for threads in 1 2; do
   printf '\n'
   # libtorch and oneDNN take their threads from OpenMP.
-  OMP_NUM_THREADS=$threads "$build/bin/peers_bench" --threads "$threads" "$@"
+  OMP_NUM_THREADS=$threads build/release/bin/peers_bench --threads "$threads" "$@"
 done

@@ -32,8 +32,8 @@ struct ScorerOptions {
 std::unique_ptr<Scorer> MakeOrtScorer(const PeerModel& model, Form form, const ScorerOptions& options);
 // TorchScript, frozen; the tiled form, which is what torch users export.
 std::unique_ptr<Scorer> MakeTorchScorer(const PeerModel& model, const ScorerOptions& options);
-// Ours; `model` must outlive it. Always looks its rows up, on one thread.
-std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model);
+// Ours; `model` must outlive it. Always looks its rows up. Several threads share a request as in the server.
+std::unique_ptr<Scorer> MakeDinScorer(const DinModel& model, int threads);
 
 // The embeddings of rows, field after field: [rows, width].
 std::vector<float> Embed(const std::vector<PeerTable>& tables, const std::vector<std::vector<int64_t>>& rows);

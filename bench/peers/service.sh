@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # The peers as services behind one and the same gRPC front: the highest rate that keeps each objective, in Markdown.
-# Build with run.sh first.
 #
 #   bench/peers/service.sh [--shape paper|compact] [--candidates N] [--behaviours N] [--objectives 'p99<5ms p99<10ms']
-#                          [--rounds N] [--duration TIME] [--peers 'dinserve ort-split ...'] [--bin DIRECTORY]
-#                          [--results FILE]
+#                          [--rounds N] [--duration TIME] [--precision SHARE] [--peers 'dinserve ort-split ...']
+#                          [--bin DIRECTORY] [--results FILE]
 #
-# In every round each peer has its turn, so that a bad spell of the machine hits all. A cell is the median over the rounds of
-# requests per second and core of the server, with the least and the most of them, and behind it the median of requests
-# per second. --results keeps what was measured: rounds of an earlier call that are in FILE count too.
+# Each peer's answers are held against dinserve's in fp32 before it is loaded (1e-5; bf16: 0.01). In every round each
+# peer has its turn, so that a bad spell of the machine hits all. A cell is the median over the rounds of requests per
+# second and core of the server, with the least and the most of them, and behind it the median of requests per second.
+# --duration and --precision are those of the search (din-load --find-max). --results keeps what was measured: rounds of
+# an earlier call that are in FILE count too. Builds what it needs unless --bin says where it is.
 set -euo pipefail
-shape=paper candidates=50 behaviours=50 objectives='p99<5ms p99<10ms' rounds=3 duration=5s results=
-peers='dinserve ort-split ort-per-candidate ort-tiled libtorch'
-bin=$(dirname "$0")/../../build/peers/bin
+shape=paper candidates=50 behaviours=50 objectives='p99<5ms p99<10ms' rounds=3 duration=3s precision=0.05
+peers='' results='' bin=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    --shape | --candidates | --behaviours | --objectives | --rounds | --duration | --peers | --bin | --results)
+    --shape | --candidates | --behaviours | --objectives | --rounds | --duration | --precision | --peers | --bin | --results)
       [ $# -ge 2 ] || { echo "service: $1 needs a value (see --help)" >&2; exit 2; }
       declare "${1#--}=$2"
       shift 2 ;;
@@ -24,6 +24,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+if [ -z "$bin" ]; then
+  "$(dirname "$0")/build.sh"
+  bin=$(dirname "$0")/../../build/release/bin
+fi
 work=$(mktemp -d)
 server=
 cleanup() {
@@ -33,33 +37,67 @@ cleanup() {
 trap cleanup EXIT
 export OMP_NUM_THREADS=1
 results=${results:-$work/results}
+peers=${peers:-$("$bin/peers_server" contestants | xargs)}
 "$bin/bench-snapshot" "$shape" "$work/model" 1 1000000 10000
+"$bin/peers_server" expect "$work/model/1" "$candidates" "$behaviours" >"$work/expected.jsonl"
+
+# load FLAG...: its report is in report.json. 3: the generator was late once, which the report says.
+load() {
+  "$bin/din-load" --server "unix:$work/socket" --connect-timeout 60s --scheduling realtime --server-pid "$server" \
+    --json "$work/report.json" "$@" >"$work/load.log" 2>&1 || [ $? = 3 ] || {
+    cat "$work/log" "$work/load.log" >&2
+    exit 1
+  }
+}
+
+# report STEP ARGUMENT...: what report.json says.
+#   alone                        least milliseconds of a request by itself; an error if one had no right answer
+#   max PEER OBJECTIVE           the highest rate, which goes into the results
+#   none PEER OBJECTIVE          the same of a peer whose requests take longer than the objective when alone
+report() {
+  /usr/bin/python3 - "$work/report.json" "$results" "$shape $candidates x $behaviours" "$@" <<'PYTHON'
+import json, sys
+report_file, results, of, step, *key = sys.argv[1:]
+report = json.load(open(report_file))
+if step == "alone":
+    run = report["runs"][0]
+    if run["ok"] != run["sent"] or run["ok"] == 0:
+        sys.exit(f"service: {run['ok']} of {run['sent']} answers were right: {run['errors']}")
+    print(f'{run["percentiles_us"][0][1] / 1000:.3f}')
+    sys.exit()
+rate, bound, per_core = 0, "the objective", [0]
+if step == "max":
+    rate, bound = report["max"]["rate"], report["max"]["bounded_by"]
+    per_core = sorted(run["goodput_per_core"] for run in report["runs"]
+                      if run["valid"] and abs(run["offered_rate"] - rate) < 1e-6 * rate) or [0]
+with open(results, "a") as file:
+    print(json.dumps([of, *key, rate, per_core[len(per_core) // 2], bound]), file=file)
+print(rate)
+PYTHON
+}
 
 # measure ROUND PEER: one line for each objective in the results.
 measure() {
   "$bin/peers_server" "$2" "$work/model/1" "unix:$work/socket" >"$work/log" 2>&1 &
   server=$!
-  local objective start=100
+  local objective alone start tolerance=1e-5 limit
+  case $2 in *-bf16) tolerance=0.01 ;; esac
+  load --expect "$work/expected.jsonl" --tolerance "$tolerance" --rate 20 --arrivals constant --duration 1s --warm-up 1s
+  alone=$(report alone)
+  # Half of what the cores would do without a network.
+  start=$(awk -v ms="$alone" -v cores="$(nproc)" 'BEGIN { print 500 * cores / ms }')
   for objective in $objectives; do
-    echo "service: round $1 of $rounds, $2, $objective" >&2
-    # A search needs no report, so its exit code tells enough.
-    "$bin/din-load" --server "unix:$work/socket" --connect-timeout 60s --find-max "$objective" --rate "$start" \
-      --duration "$duration" --warm-up 500ms --drain 2s --scheduling realtime --distinct 1024 --seed "$1" \
-      --candidates "$candidates" --behaviours "$behaviours" --server-pid "$server" --json "$work/report.json" \
-      >"$work/load.log" 2>&1 || { cat "$work/log" "$work/load.log" >&2; exit 1; }
+    echo "service: $shape $candidates x $behaviours, round $1 of $rounds, $2 ($alone ms alone), $objective," \
+      "at $SECONDS s" >&2
+    limit=$(awk -v text="${objective#*<}" 'BEGIN { print text * (text ~ /us$/ ? 0.001 : text ~ /ms$/ ? 1 : 1000) }')
+    if awk -v ms="$alone" -v limit="$limit" 'BEGIN { exit !(ms >= limit) }'; then
+      report none "$2" "$objective" >/dev/null
+      continue
+    fi
+    load --find-max "$objective" --rate "$start" --duration "$duration" --warm-up 300ms --drain 1s --distinct 1024 \
+      --seed "$1" --precision "$precision" --candidates "$candidates" --behaviours "$behaviours"
     # The next, laxer objective allows at least as much.
-    start=$(/usr/bin/python3 - "$work/report.json" "$results" "$shape $candidates x $behaviours" "$2" "$objective" <<'PYTHON'
-import json, sys
-report_file, results, *key = sys.argv[1:]
-report = json.load(open(report_file))
-rate = report["max"]["rate"]
-runs = [r for r in report["runs"] if r["valid"] and abs(r["offered_rate"] - rate) < 1e-6 * max(1, rate)]
-per_core = sorted(r.get("goodput_per_core", 0) for r in runs)
-with open(results, "a") as file:
-    print(json.dumps(key + [rate, per_core[len(per_core) // 2] if per_core else 0, report["max"]["bounded_by"]]), file=file)
-print(max(10, rate))
-PYTHON
-)
+    start=$(report max "$2" "$objective" | awk '{ print ($1 > 10 ? $1 : 10) }')
   done
   kill "$server"
   wait "$server" 2>/dev/null || true
@@ -80,7 +118,8 @@ for line in open(results):
         found[peer, objective].append((rate, per_core, bound))
 names, columns = peers.split(), objectives.split()
 rounds = len(found[names[0], columns[0]])
-print(f"{shape}, 10^6 items, {rounds} rounds: requests/s/core, median (least to most); requests/s\n")
+print(f"{shape}, 10⁶ items; requests/s/core, " + ("median of {0} rounds (least to most)".format(rounds) if rounds > 1
+                                                   else "one round") + "; requests/s\n")
 print("| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
 for peer in names:
     cells = []
@@ -88,7 +127,8 @@ for peer in names:
         values = found[peer, objective]
         rate = statistics.median(r for r, _, _ in values)
         cores = sorted(c for _, c, _ in values)
-        note = "" if all(b == "the objective" for _, _, b in values) else " (bounded by " + values[0][2] + ")"
-        cells.append(f"{statistics.median(cores):.0f} ({cores[0]:.0f} to {cores[-1]:.0f}); {rate:.0f}{note}" if rate else "none")
+        spread = f" ({cores[0]:.0f} to {cores[-1]:.0f})" if rounds > 1 else ""
+        note = "".join(sorted({f" (bounded by {b})" for _, _, b in values if b != "the objective"}))
+        cells.append(f"{statistics.median(cores):.0f}{spread}; {rate:.0f}{note}" if rate else "none")
     print(f"| {peer} | " + " | ".join(cells) + " |")
 PYTHON
