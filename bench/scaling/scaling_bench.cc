@@ -1,9 +1,9 @@
-// How the cost of a request grows. Prints "series,x,y" lines for plot.py; run.sh puts the two together.
+// How the cost of a request grows. Prints "series,x,y" lines for plot.py; bench/measure.sh puts the two together.
 //
-//   scaling_bench pairs           microseconds against candidates x behaviours
+//   scaling_bench pairs [MOST]    microseconds against candidates x behaviours, up to MOST (1e7)
 //   scaling_bench rows [MOST]     microseconds against rows of the item table (F16), up to MOST (1e8)
-//   scaling_bench models          microseconds against the number of models that take turns
-//   scaling_bench memory          bytes per row of a loaded snapshot, and seconds that loading takes
+//   scaling_bench models [MOST]   microseconds against the number of models that take turns, up to MOST (256)
+//   scaling_bench memory [MOST]   megabytes of a loaded snapshot, and seconds that loading takes, up to MOST rows (8e6)
 //
 // One thread, the best instruction set. A figure is the median over repetitions. Scores are not checked here:
 // model_bench does that, for the same model and kernels.
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -82,12 +83,14 @@ double ScoreUs(const DinModel& model, const std::vector<ScoringInput>& inputs) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void Pairs() {
+void Pairs(double most) {
   for (const auto& [make, label] : {std::pair{&testing::PaperModel, "paper"}, {&testing::CompactModel, "compact"}}) {
     const RawModel raw = make({});
     const auto model = OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet()));
     const auto measure = [&](const std::string& series, size_t candidates, size_t behaviours) {
-      Print(absl::StrCat(label, ", ", series), static_cast<double>(candidates * behaviours),
+      const auto pairs = static_cast<double>(candidates * behaviours);
+      if (pairs > most) return;
+      Print(absl::StrCat(label, ", ", series), pairs,
             ScoreUs(*model, DrawInputs(raw, *model, candidates, behaviours, 4)));
     };
     for (const size_t candidates : {100, 300, 1000, 3000}) measure("B x 100", candidates, 100);
@@ -139,8 +142,7 @@ void Rows(double most) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-void Models() {
-  constexpr size_t kMost = 256;
+void Models(double most) {
   for (const auto& [candidates, behaviours] : {std::pair<size_t, size_t>{200, 100}, {50, 50}, {1, 50}}) {
     std::vector<RawModel> raws;
     std::vector<std::unique_ptr<const DinModel>> models;
@@ -149,7 +151,7 @@ void Models() {
     std::vector<float> scores(candidates);
     // The same numbers in memory of their own: drawing 256 models would take minutes.
     const RawModel original = testing::PaperModel();
-    for (size_t count = 1; count <= kMost; count *= 4) {
+    for (size_t count = 1; static_cast<double>(count) <= most; count *= 4) {
       while (models.size() < count) {
         RawModel& raw = raws.emplace_back();
         raw.spec = original.spec;
@@ -190,10 +192,11 @@ std::vector<int64_t> UseVocabulary(RawModel& raw, int64_t rows) {
 }
 
 // From a directory on disk, as the server loads it.
-void Memory(const std::string& directory) {
+void Memory(const std::string& directory, double most) {
   enum class Ids { kIdentity, kVocabulary };
   for (const auto& [ids, label] : {std::pair{Ids::kIdentity, "ids are rows"}, {Ids::kVocabulary, "vocabulary"}}) {
     for (const int64_t rows : {1'000'000, 2'000'000, 4'000'000, 8'000'000}) {
+      if (static_cast<double>(rows) > most) break;
       std::filesystem::remove_all(directory);
       {
         RawModel raw = testing::PaperModel();
@@ -205,7 +208,8 @@ void Memory(const std::string& directory) {
       }
       const double before = ResidentBytes();
       const double begin = Now();
-      const ModelHandle model = OrDie(LoadModelFrom(absl::StrCat(directory, "/1"), "scaling", 1, {}));
+      const ModelHandle model =
+          OrDie(LoadModelFrom(absl::StrCat(directory, "/1"), "scaling", 1, {.allow_unverified = true}));
       Print(absl::StrCat("seconds, ", label), static_cast<double>(rows), Now() - begin);
       Print(absl::StrCat("resident MB, ", label), static_cast<double>(rows), (ResidentBytes() - before) * 1e-6);
     }
@@ -215,18 +219,17 @@ void Memory(const std::string& directory) {
 
 int Main(const std::vector<std::string>& arguments) {
   const std::string what = arguments.empty() ? "" : arguments[0];
-  double most = 1e8;
-  if (arguments.size() == 2 && what == "rows" && absl::SimpleAtod(arguments[1], &most) && most >= 1e4)
-    return Rows(most), 0;
-  if (arguments.size() == 1) {
-    if (what == "pairs") return Pairs(), 0;
+  double most = INFINITY;
+  if (arguments.size() <= 1 || (arguments.size() == 2 && absl::SimpleAtod(arguments[1], &most) && most >= 1)) {
+    if (what == "pairs") return Pairs(std::min(most, 1e7)), 0;
     if (what == "rows") return Rows(most), 0;
-    if (what == "models") return Models(), 0;
+    if (what == "models") return Models(std::min(most, 256.0)), 0;
     if (what == "memory") {
-      return Memory((std::filesystem::temp_directory_path() / absl::StrCat("din-scaling-", getpid())).string()), 0;
+      return Memory((std::filesystem::temp_directory_path() / absl::StrCat("din-scaling-", getpid())).string(), most),
+             0;
     }
   }
-  std::fputs("scaling_bench pairs | rows [MOST] | models | memory\n", stderr);
+  std::fputs("scaling_bench pairs|rows|models|memory [MOST]\n", stderr);
   return 2;
 }
 
