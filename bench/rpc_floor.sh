@@ -3,11 +3,14 @@
 # scoring (the RPC floor), in one run. One request at a time over UDS and TCP, then the highest rate, in Markdown.
 #
 #   bench/rpc_floor.sh [--shape paper|compact] [--candidates N] [--behaviours N] [--rate N] [--duration TIME]
-#                      [--objective 'p99<20ms'] [--server-flags '--share-requests off'] [--bin DIRECTORY]
+#                      [--objective 'p99<20ms'] [--search TIME] [--precision SHARE]
+#                      [--server-flags '--share-requests off'] [--bin DIRECTORY]
 #
-# --rate: requests/s of the one-at-a-time runs, low enough that they do not meet. Needs the release build.
+# --rate: requests/s of the one-at-a-time runs, low enough that they do not meet. --search and --precision: of the search
+# for the highest rate, how long each try is and how near to the end. Needs the release build.
 set -euo pipefail
-shape=paper candidates=200 behaviours=100 rate=100 duration=5s objective='p99<20ms' server_flags=
+shape=paper candidates=200 behaviours=100 rate=100 duration=5s objective='p99<20ms' search=3s precision=0.05
+server_flags=
 bin=$(dirname "$0")/../build/release/bin
 while [ $# -gt 0 ]; do
   case $1 in
@@ -17,9 +20,11 @@ while [ $# -gt 0 ]; do
     --rate) rate=$2 ;;
     --duration) duration=$2 ;;
     --objective) objective=$2 ;;
+    --search) search=$2 ;;
+    --precision) precision=$2 ;;
     --server-flags) server_flags=$2 ;;
     --bin) bin=$2 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "rpc_floor: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift 2
@@ -99,8 +104,8 @@ echo "| highest rate with $objective, unix | requests/s | a core-second of the s
 echo "|---|---|---|"
 for server in floor dinserve; do
   pid=${server}_pid
-  load "unix:$work/$server" "${!pid}" run.json --requests "$work/requests.bin" --rate "$rate" --duration 3s --drain 2s \
-    --find-max "$objective" --precision 0.05
+  load "unix:$work/$server" "${!pid}" run.json --requests "$work/requests.bin" --rate "$rate" --duration "$search" --warm-up 300ms \
+    --drain 2s --find-max "$objective" --precision "$precision"
   python3 - "$work/run.json" "$server" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))

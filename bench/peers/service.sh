@@ -85,7 +85,7 @@ measure() {
   load --expect "$work/expected.jsonl" --tolerance "$tolerance" --rate 20 --arrivals constant --duration 1s --warm-up 1s
   alone=$(report alone)
   # Half of what the cores would do without a network.
-  start=$(awk -v ms="$alone" -v cores="$(nproc)" 'BEGIN { print 500 * cores / ms }')
+  start=$(awk -v ms="$alone" -v cores="$(getconf _NPROCESSORS_ONLN)" 'BEGIN { print 500 * cores / ms }')
   for objective in $objectives; do
     echo "service: $shape $candidates x $behaviours, round $1 of $rounds, $2 ($alone ms alone), $objective," \
       "at $SECONDS s" >&2

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """Figures as SVG pictures and Markdown tables; needs nothing but Python.
 
-  plot.py scaling DIRECTORY OUT     pairs.csv, rows.csv, models.csv, memory.csv of run.sh -> OUT/scaling-*.svg, tables
+  plot.py scaling DIRECTORY OUT     pairs.csv, rows.csv, models.csv, memory.csv of scaling_bench -> OUT/scaling-*.svg, tables
+  plot.py stages REPORT.json...     tables of what kernel_bench and model_bench wrote with --benchmark_out
   plot.py sweep REPORT.json OUT.svg the latency-throughput curve of `din-load --sweep ... --json REPORT.json`
+  plot.py max REPORT.json...        what `din-load --find-max ... --json REPORT.json` found, one after the other
 """
 import csv
 import html
@@ -129,7 +131,54 @@ def scaling(directory, out):
     table("rows, s to load", seconds, lambda y: f"{y:.2f}")
     for name, line in resident.items():
         (x0, y0), (x1, y1) = min(line), max(line)
-        print(f"\n{name}: {(y1 - y0) / (x1 - x0) * 1e6:.0f} MB per million rows")
+        if x1 > x0:
+            print(f"\n{name}: {(y1 - y0) / (x1 - x0) * 1e6:.0f} MB per million rows")
+    for what, name in (("pairs", "time against pairs"), ("rows", "time against table rows"),
+                       ("models", "time against models"), ("memory", "memory against table rows")):
+        print(f"\n![{name}](scaling-{what}.svg)")
+
+
+def stages(reports):
+    """One table of whole requests for each instruction set, and one of the stages."""
+    rows, context, peaks = {}, {}, {}
+    for report in reports:
+        if not report.exists() or not report.stat().st_size:
+            continue  # an instruction set that this CPU has not
+        data = json.loads(report.read_text(encoding="utf-8"))
+        context.update(data["context"])
+        isa = data["context"]["instruction set"]
+        for name, rate in data["context"].items():
+            if name.startswith("limit: multiply-add, "):
+                precision = name.split(", ")[1]
+                peaks.setdefault(isa if precision == "fp32" else f"{isa}-{precision}", rate)
+        for entry in data["benchmarks"]:
+            name = entry["name"].removesuffix("/manual_time")
+            if "error_occurred" in entry:
+                sys.exit(f"{name}: {entry['error_message']}")
+            entry["us"] = entry["real_time" if name != entry["name"] else "cpu_time"]
+            rows[name] = entry
+    print(f'oneDNN {context["oneDNN"]}; sigmoids {context["limit: sigmoid"]}; read from L1, L2, memory '
+          f'{context["limit: read L1, L2, memory"]}; AMX bf16 {context["limit: AMX bf16"]}')
+    for variant in dict.fromkeys(name.split("/")[-1] for name in rows if name.startswith("score/")):
+        names = [f"{model}{what}" for model in ("paper", "compact")
+                 for what in ("", ", looked up", ": peak", ": limit", ": error")]
+        print(f"\n{variant}, microseconds a request; multiply-adds {peaks[variant]}:\n\n| B x H | " + " | ".join(names)
+              + " |\n" + "|---" * 11 + "|")
+        for shape in [n.split("/")[2] for n in rows if n.startswith("score/paper/") and n.endswith("/" + variant)]:
+            cells = []
+            for model in ("paper", "compact"):
+                dense = rows.get(f"score/{model}/{shape}/{variant}")
+                gather = rows.get(f"score_gather/{model}/{shape}/{variant}")
+                cells += [number(dense["us"]) if dense else "", number(gather["us"]) if gather else ""]
+                cells += [f'{dense["peak"]:.0%}', f'{dense["limit"]:.0%}', f'{dense["error"]:.0e}'] if dense else [""] * 3
+            print(f'| {shape.replace("x", " x ")} | ' + " | ".join(cells) + " |")
+    print("\n| stage | us | per second | peak | limit |\n|---|---|---|---|---|")
+    for name, entry in rows.items():
+        if not name.startswith(("score/", "score_gather/")):
+            rate = next((f"{number(entry[unit] / 1e6)} M {unit[:-2]}" for unit in entry
+                         if unit.endswith("/s") and unit not in ("FLOP/s", "bytes/s")), "")
+            shares = [f"{entry[share]:.0%}" if share in entry else "" for share in ("peak", "limit")]
+            print(f'| {name} | {number(entry["us"])} | {rate} | ' + " | ".join(shares) + " |")
 
 
 def sweep(report, out):
@@ -144,10 +193,26 @@ def sweep(report, out):
          series, "requests per second", "milliseconds", x_log=False)
 
 
+def maxima(reports):
+    found = [json.loads(report.read_text(encoding="utf-8")) for report in reports]
+    rates = [report["max"]["rate"] for report in found]
+    print(f'Highest rate with {found[0]["objective"]["text"]}, {found[0]["requests"]["mean_candidates"]:.0f} candidates x '
+          f'{found[0]["requests"]["mean_behaviours"]:.0f} behaviours, one connection, {found[0]["machine"]["cores"]} cores '
+          f'shared with the generator: {", ".join(f"{rate:,.0f}" for rate in rates)} requests/s.')
+    if min(rates) > 0:
+        print(f"The largest is {max(rates) / min(rates) - 1:.0%} above the smallest.")
+    for bound in sorted({report["max"]["bounded_by"] for report in found} - {"the objective"}):
+        print(f"Bounded by {bound}.")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 4 and sys.argv[1] == "scaling":
+    if len(sys.argv) >= 3 and sys.argv[1] == "stages":
+        stages([pathlib.Path(argument) for argument in sys.argv[2:]])
+    elif len(sys.argv) == 4 and sys.argv[1] == "scaling":
         scaling(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     elif len(sys.argv) == 4 and sys.argv[1] == "sweep":
         sweep(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
+    elif len(sys.argv) >= 3 and sys.argv[1] == "max":
+        maxima([pathlib.Path(argument) for argument in sys.argv[2:]])
     else:
         sys.exit(__doc__)
