@@ -3,7 +3,8 @@
 
   plot.py scaling DIRECTORY OUT     pairs.csv, rows.csv, models.csv, memory.csv of scaling_bench -> OUT/scaling-*.svg, tables
   plot.py stages REPORT.json...     tables of what kernel_bench and model_bench wrote with --benchmark_out
-  plot.py sweep REPORT.json OUT.svg the latency-throughput curve of `din-load --sweep ... --json REPORT.json`
+  plot.py sweep REPORT.json OUT.svg the latency-throughput curve of `din-load --sweep ... --json REPORT.json`; exit code 3:
+                                    there is none, since no run was valid
   plot.py max REPORT.json...        what `din-load --find-max ... --json REPORT.json` found, one after the other
 """
 import csv
@@ -184,6 +185,9 @@ def stages(reports):
 def sweep(report, out):
     data = json.loads(report.read_text(encoding="utf-8"))
     runs = [run for run in data["runs"] if run["valid"]]
+    if not runs:
+        print(f"{report}: no run is valid: the generator was late in all of them", file=sys.stderr)
+        sys.exit(3)
     series = {label: [(run["offered_rate"], run["latency_us"][member] / 1e3) for run in runs]
               for label, member in (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"))}
     asked = data["requests"]

@@ -49,6 +49,13 @@ class PlotTest(unittest.TestCase):
         self.plot("sweep", self.directory / "report.json", self.directory / "curve.svg")
         self.assertEqual(len(self.circles("curve.svg")), 2 * 4)
 
+    def test_a_sweep_without_a_valid_run_is_no_curve(self):
+        (self.directory / "report.json").write_text(json.dumps({"runs": [{"valid": False}]}))
+        ran = subprocess.run([str(PLOT), "sweep", self.directory / "report.json", self.directory / "curve.svg"],
+                             stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(ran.returncode, 3)
+        self.assertIn("no run is valid", ran.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()
