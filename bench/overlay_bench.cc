@@ -2,8 +2,6 @@
 // Every row is held against the definition before it is timed.
 //
 //   overlay_bench --benchmark_repetitions=9 --benchmark_enable_random_interleaving=true
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -14,6 +12,7 @@
 #include "benchmark/benchmark.h"
 #include "kernels/gather.h"
 #include "kernels/instruction_set.h"
+#include "model_loader/memory.h"
 
 namespace din {
 namespace {
@@ -21,37 +20,44 @@ namespace {
 constexpr size_t kRows = size_t{1} << 22, kDim = 64;
 constexpr size_t kPerCall = 100;  // as a request would ask for them: other ids every time
 
-// In huge pages, as the loader has it.
+// The loader's memory: in huge pages, the overlay's in one piece.
+MemoryRegion Memory(size_t bytes) {
+  absl::StatusOr<MemoryRegion> memory = MemoryRegion::Create(bytes);
+  if (!memory.ok()) std::abort();
+  return *std::move(memory);
+}
+
 const float* Table() {
-  static const float* const table = [] {
-    constexpr size_t kBytes = kRows * kDim * sizeof(float), kHugePage = size_t{2} << 20;
-    auto* const memory = static_cast<float*>(std::aligned_alloc(kHugePage, kBytes));
-    if (memory == nullptr) std::abort();
-    madvise(memory, kBytes, MADV_HUGEPAGE);
-    for (size_t i = 0; i < kRows * kDim; ++i) memory[i] = static_cast<float>(i % 8191);
+  static const MemoryRegion* const table = [] {
+    auto* const memory = new MemoryRegion(Memory(kRows * kDim * sizeof(float)));
+    auto* const values = reinterpret_cast<float*>(memory->data());
+    for (size_t i = 0; i < kRows * kDim; ++i) values[i] = static_cast<float>(i % 8191);
     return memory;
   }();
-  return table;
+  return reinterpret_cast<const float*>(table->data());
 }
 
 void GatherOverlay(benchmark::State& state) {
   const double share = static_cast<double>(state.range(0)) / 100;
   std::mt19937 random(1);
   std::uniform_int_distribution<uint32_t> any_row(0, kRows - 1);
-  std::vector<uint64_t> replaced(kRows / 64);
+  constexpr size_t kWords = kRows / 64;
+  const MemoryRegion memory =
+      Memory(kWords * (sizeof(uint64_t) + sizeof(uint32_t)) + static_cast<size_t>(share * kRows) * kDim * sizeof(float));
+  auto* const replaced = reinterpret_cast<uint64_t*>(memory.data());
+  auto* const ranks = reinterpret_cast<uint32_t*>(replaced + kWords);
+  auto* const elsewhere = reinterpret_cast<float*>(ranks + kWords);
   for (size_t n = 0; n < static_cast<size_t>(share * kRows); ++n) {
     const uint32_t row = any_row(random);
     replaced[row / 64] |= uint64_t{1} << row % 64;
   }
-  std::vector<uint32_t> ranks(replaced.size());
   uint32_t count = 0;
-  for (size_t word = 0; word < replaced.size(); ++word) {
+  for (size_t word = 0; word < kWords; ++word) {
     ranks[word] = count;
     count += static_cast<uint32_t>(std::popcount(replaced[word]));
   }
-  std::vector<float> elsewhere(count * kDim);
-  for (size_t i = 0; i < elsewhere.size(); ++i) elsewhere[i] = -static_cast<float>(i / kDim);
-  const RowOverlay overlay{replaced.data(), ranks.data(), elsewhere.data()};
+  for (size_t i = 0; i < count * kDim; ++i) elsewhere[i] = -static_cast<float>(i / kDim);
+  const RowOverlay overlay{replaced, ranks, elsewhere};
   EmbeddingTable table{Table(), RowType::kF32, kRows, kDim};
   if (share > 0) table.overlay = &overlay;
 
@@ -65,7 +71,7 @@ void GatherOverlay(benchmark::State& state) {
     Gather(table, {rows.data() + at, kPerCall}, out.data(), kDim, BestInstructionSet());
     for (size_t i = 0; i < kPerCall; ++i) {
       const uint32_t row = rows[at + i], in = share > 0 ? places[row] : 0;
-      const float* const expected = in == 0 ? Table() + row * kDim : elsewhere.data() + (in - 1) * kDim;
+      const float* const expected = in == 0 ? Table() + row * kDim : elsewhere + (in - 1) * kDim;
       if (!std::equal(expected, expected + kDim, out.data() + i * kDim)) return state.SkipWithError("a wrong row");
     }
   }

@@ -138,11 +138,12 @@ Format FormatOf(const EmbeddingTable& table, uint32_t row) {
   return {};
 }
 
+// `at`: where the row is; not used for kZeroRow.
 template <class Format, class Operation>
-void CombineTableRow(const EmbeddingTable& table, uint32_t row, float* out) {
+void CombineTableRow(const EmbeddingTable& table, uint32_t row, const typename Format::Element* at, float* out) {
   const hn::ScalableTag<float> d;
   if (row == kZeroRow) return CombineRow<Operation>(d, Zeros(), nullptr, out, 0, table.dim);
-  CombineRow<Operation>(d, FormatOf<Format>(table, row), RowAt<Format>(table, row), out, 0, table.dim);
+  CombineRow<Operation>(d, FormatOf<Format>(table, row), at, out, 0, table.dim);
 }
 
 // Rows are spread over gigabytes: enough of them must be under way to hide the memory's latency.
@@ -151,42 +152,47 @@ constexpr size_t kRowsAhead = 8;
 constexpr size_t kBytesAhead = 512;
 constexpr size_t kCacheLine = 64;
 
-// Always inlined: GCC 12 takes a function that only prefetches for one without effects and drops the calls.
+// Where row i is, which is under way then. Always inlined: GCC 12 takes a function that only prefetches for one without
+// effects and drops the calls.
 template <class Format>
-HWY_INLINE void PrefetchRow(const EmbeddingTable& table, std::span<const uint32_t> rows, size_t i) {
-  if (i >= rows.size() || rows[i] == kZeroRow) return;
-  const auto* row = reinterpret_cast<const char*>(RowAt<Format>(table, rows[i]));
-  const size_t bytes = std::min(table.dim * sizeof(typename Format::Element), kBytesAhead);
-  for (size_t b = 0; b < bytes; b += kCacheLine) hwy::Prefetch(row + b);
+HWY_INLINE const typename Format::Element* PrefetchRow(const EmbeddingTable& table, std::span<const uint32_t> rows,
+                                                       size_t i) {
+  if (i >= rows.size() || rows[i] == kZeroRow) return nullptr;
+  const auto* const row = RowAt<Format>(table, rows[i]);
+  const size_t bytes = std::min(table.dim * sizeof(*row), kBytesAhead);
+  for (size_t b = 0; b < bytes; b += kCacheLine) hwy::Prefetch(reinterpret_cast<const char*>(row) + b);
   if constexpr (std::is_same_v<Format, I8>) hwy::Prefetch(&table.scales[rows[i]]);
+  return row;
 }
 
-// Calls visit(i) for every row, with those after it under way.
+// Calls visit(i, where row i is) for every row, with those after it under way. An overlay is asked once for each.
 template <class Format, class Visit>
 void ForEachRow(const EmbeddingTable& table, std::span<const uint32_t> rows, const Visit& visit) {
-  for (size_t i = 0; i < kRowsAhead; ++i) PrefetchRow<Format>(table, rows, i);
+  const typename Format::Element* ahead[kRowsAhead];
+  for (size_t i = 0; i < kRowsAhead; ++i) ahead[i] = PrefetchRow<Format>(table, rows, i);
   for (size_t i = 0; i < rows.size(); ++i) {
-    PrefetchRow<Format>(table, rows, i + kRowsAhead);
-    visit(i);
+    const auto* const at = ahead[i % kRowsAhead];
+    ahead[i % kRowsAhead] = PrefetchRow<Format>(table, rows, i + kRowsAhead);
+    visit(i, at);
   }
 }
 
 template <class Format>
 void GatherAs(const EmbeddingTable& table, std::span<const uint32_t> rows, float* out, size_t out_stride) {
-  ForEachRow<Format>(table, rows, [&](size_t i) HWY_ATTR {
-    CombineTableRow<Format, Assign>(table, rows[i], out + i * out_stride);
+  ForEachRow<Format>(table, rows, [&](size_t i, const typename Format::Element* at) HWY_ATTR {
+    CombineTableRow<Format, Assign>(table, rows[i], at, out + i * out_stride);
   });
 }
 
 template <class Format>
 void GatherPoolAs(const EmbeddingTable& table, std::span<const uint32_t> rows, PoolKind kind, float* out) {
-  ForEachRow<Format>(table, rows, [&](size_t i) HWY_ATTR {
+  ForEachRow<Format>(table, rows, [&](size_t i, const typename Format::Element* at) HWY_ATTR {
     if (i == 0) {
-      CombineTableRow<Format, Assign>(table, rows[i], out);
+      CombineTableRow<Format, Assign>(table, rows[i], at, out);
     } else if (kind == PoolKind::kMax) {
-      CombineTableRow<Format, Max>(table, rows[i], out);
+      CombineTableRow<Format, Max>(table, rows[i], at, out);
     } else {
-      CombineTableRow<Format, Sum>(table, rows[i], out);
+      CombineTableRow<Format, Sum>(table, rows[i], at, out);
     }
   });
 }
