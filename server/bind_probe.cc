@@ -69,8 +69,12 @@ absl::Status ProbeBind(const std::string& address) {
   hints.ai_flags = AI_PASSIVE;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (const int error = getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found); error != 0) {
-    return CannotBind(address, gai_strerror(error));
+  const char* const port = address.c_str() + colon + 1;
+  int unknown = getaddrinfo(host.c_str(), port, &hints, &found);
+  // Without /etc/hosts only gRPC's own resolver knows what that is (RFC 6761).
+  if (unknown != 0 && host == "localhost") unknown = getaddrinfo("127.0.0.1", port, &hints, &found);
+  if (unknown != 0) {
+    return CannotBind(address, gai_strerror(unknown));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> names(found, freeaddrinfo);
   int error = 0;

@@ -4,6 +4,8 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -14,6 +16,11 @@
 #include "server/units.h"
 
 namespace din {
+namespace {
+
+constexpr std::chrono::milliseconds kConnectPatience{500};
+
+}  // namespace
 
 struct Client::Impl {
   std::string address;
@@ -24,7 +31,10 @@ struct Client::Impl {
   template <typename Response, typename Function>
   absl::StatusOr<Response> Call(const Function& function) {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + timeout);
+    const auto now = std::chrono::system_clock::now();
+    context.set_deadline(now + timeout);
+    // Nothing has been sent yet, so a connection may be tried again: a server that is being restarted is there soon.
+    channel->WaitForConnected(now + std::min(timeout, kConnectPatience));
     Response response;
     const grpc::Status status = function(context, response);
     if (status.ok()) return response;
@@ -53,6 +63,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const Arguments& argument
   grpc::ChannelArguments channel;
   channel.SetMaxReceiveMessageSize(std::numeric_limits<int>::max());  // an explanation may be large
   channel.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  channel.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   impl->channel = grpc::CreateCustomChannel(impl->address, grpc::InsecureChannelCredentials(), channel);
   impl->stub = v1::ScoringService::NewStub(impl->channel);
   return std::unique_ptr<Client>(new Client(std::move(impl)));
