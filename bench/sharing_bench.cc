@@ -5,8 +5,7 @@
 // Requests of the paper's shape go through the server's own scoring pool, without a network. Each is measured with
 // sharing and without, in turn:
 //   alone   one request at a time, by size: idle threads help with what is large enough
-//   busy    twice as many clients as threads, each sending its next request when the last is answered: no thread is
-//   idle,
+//   busy    twice as many clients as threads, each sending its next request when the last is answered: no thread is idle,
 //           so throughput and latency are what they are without sharing
 //   mixed   one client of large requests, one of small: a small one never waits for a large one's helper to be done
 // Scores are held against those of one thread, bit for bit, before anything is timed.
