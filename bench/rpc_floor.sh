@@ -110,7 +110,9 @@ for server in floor dinserve; do
 import json, sys
 report = json.load(open(sys.argv[1]))
 rate = report["max"]["rate"]
-per_core = [r["goodput_per_core"] for r in report["runs"] if r["valid"] and abs(r["offered_rate"] - rate) < 1e-6 * max(1, rate)]
-print(f"| {sys.argv[2]} | {rate:.0f} | {sum(per_core) / max(1, len(per_core)):.0f} |", flush=True)
+at_rate = [r for r in report["runs"] if r["valid"] and abs(r["offered_rate"] - rate) < 1e-6 * max(1, rate)]
+per_core = [r["goodput_per_core"] for r in at_rate if r.get("goodput_per_core")]
+shown = f"{sum(per_core) / len(per_core):.0f}" if per_core else "no valid run"
+print(f"| {sys.argv[2]} | {rate:.0f} | {shown} |", flush=True)
 PYTHON
 done
