@@ -34,6 +34,7 @@ struct Config {
   uint64_t threads = 0;   // 0: as many as usable cores
   uint64_t queue = 256;
   bool share_requests = true;
+  bool pin_threads = false;
   uint64_t max_request_bytes = 4u << 20;
   uint64_t max_candidates = 4096;
   uint64_t max_behaviours = 16384;

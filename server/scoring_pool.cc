@@ -1,6 +1,7 @@
 #include "server/scoring_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <exception>
@@ -9,6 +10,23 @@
 #include "absl/strings/str_cat.h"
 
 namespace din {
+namespace {
+
+// To the core of the affinity mask that is this thread's by its number; more threads than cores share.
+void PinThisThread(int thread) {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return;
+  int left = thread % CPU_COUNT(&cores);
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &cores) || left-- > 0) continue;
+    CPU_ZERO(&cores);
+    CPU_SET(core, &cores);
+    sched_setaffinity(0, sizeof(cores), &cores);
+    return;
+  }
+}
+
+}  // namespace
 
 // On the owner's stack while it is in Share.
 struct ScoringPool::Offer {
@@ -42,7 +60,8 @@ struct ScoringPool::Offer {
   std::exception_ptr error;  // of the first piece that failed; the owner's to read once it has withdrawn
 };
 
-ScoringPool::ScoringPool(const Options& options) : share_(options.share), ring_(std::max<size_t>(options.queue, 1)) {
+ScoringPool::ScoringPool(const Options& options)
+    : share_(options.share), pin_(options.pin), ring_(std::max<size_t>(options.queue, 1)) {
   offers_.reserve(static_cast<size_t>(options.threads));
   threads_.reserve(static_cast<size_t>(options.threads));
   for (int t = 0; t < options.threads; ++t) threads_.emplace_back(&ScoringPool::Work, this, t);
@@ -129,6 +148,7 @@ void ScoringPool::Withdraw(Offer& offer) {
 
 void ScoringPool::Work(int thread) {
   pthread_setname_np(pthread_self(), absl::StrCat("score-", thread).c_str());  // as top -H and perf show it
+  if (pin_) PinThisThread(thread);
   ScoringMemory memory;
   std::unique_lock lock(mutex_);
   for (;;) {

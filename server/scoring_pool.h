@@ -59,6 +59,7 @@ class ScoringPool {
     int threads = 1;     // at least 1
     size_t queue = 256;  // jobs that may wait: what the AdmissionController admits
     bool share = true;   // false: Share asks nobody
+    bool pin = false;    // each thread stays on a core of its own, as far as the affinity mask has some
   };
 
   explicit ScoringPool(const Options& options);
@@ -89,6 +90,7 @@ class ScoringPool {
   void Withdraw(Offer& offer);
 
   const bool share_;
+  const bool pin_;
   std::mutex mutex_;
   std::condition_variable work_;  // a job was queued, or an offer made, or stopping_
   std::vector<ScoringJob*> ring_;

@@ -118,6 +118,7 @@ class Process {
     options.threads = config_.threads > 0 ? static_cast<int>(config_.threads) : UsableCpus();
     options.queue = config_.queue;
     options.share_requests = config_.share_requests;
+    options.pin_threads = config_.pin_threads;
     options.max_request_bytes = config_.max_request_bytes;
     options.limits = config_.limits();
     options.models = &registry_;

@@ -114,7 +114,10 @@ struct Server::Impl {
 
   explicit Impl(const Options& options)
       : admission({.queue = options.queue}),
-        pool({.threads = options.threads, .queue = options.queue, .share = options.share_requests}),
+        pool({.threads = options.threads,
+              .queue = options.queue,
+              .share = options.share_requests,
+              .pin = options.pin_threads}),
         service({.models = *options.models, .admission = admission, .pool = pool, .limits = options.limits}) {}
 
   AdmissionController admission;

@@ -22,6 +22,7 @@ class Server {
     int threads = 1;
     size_t queue = 256;
     bool share_requests = true;
+    bool pin_threads = false;
     size_t max_request_bytes = 4u << 20;
     RequestLimits limits;
     const ModelRegistry* models = nullptr;  // outlives the server

@@ -234,7 +234,11 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"queue", "N", "requests that may wait for a thread; beyond it RESOURCE_EXHAUSTED",
          Count(&Config::queue, 1, 1u << 20)},
         {"share-requests", "WHETHER", "a large request is shared by threads that have nothing else to do: on, off",
-         Choice<bool>(&Config::share_requests, {{"on", true}, {"off", false}})}}},
+         Choice<bool>(&Config::share_requests, {{"on", true}, {"off", false}})},
+        {"pin-threads", "WHETHER",
+         "each scoring thread stays on a core of its own: shared requests are faster where nothing else wants these "
+         "cores: on, off",
+         Choice<bool>(&Config::pin_threads, {{"on", true}, {"off", false}})}}},
       {"Limits of one request (beyond them INVALID_ARGUMENT)",
        {{"max-request-bytes", "BYTES", "size of the message; beyond it RESOURCE_EXHAUSTED",
          Bytes(&Config::max_request_bytes, 1u << 10, 256u << 20)},

@@ -1,5 +1,7 @@
 #include "server/scoring_pool.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -371,6 +373,28 @@ TEST(ScoringPoolTest, EveryJobEndsExactlyOnceUnderLoad) {
   EXPECT_GT(ran, 0);
   EXPECT_EQ(admission.waiting(), 0u);
   EXPECT_EQ(admission.running(), 0u);
+}
+
+// Says on which cores it may run.
+struct WhereJob final : ScoringJob {
+  void Run(ScoringMemory&) override {
+    cpu_set_t cores;
+    sched_getaffinity(0, sizeof(cores), &cores);
+    result.set_value(CPU_COUNT(&cores));
+  }
+  void Refuse(const absl::Status&) override { result.set_value(-1); }
+  std::promise<int> result;
+};
+
+TEST(ScoringPoolTest, PinnedThreadHasOneCoreAndOthersHaveThemAll) {
+  cpu_set_t cores;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(cores), &cores), 0);
+  for (const bool pin : {false, true}) {
+    WhereJob job;
+    ScoringPool pool({.threads = 3, .queue = 4, .pin = pin});
+    ASSERT_TRUE(pool.Submit(&job).ok());
+    EXPECT_EQ(job.result.get_future().get(), pin ? 1 : CPU_COUNT(&cores));
+  }
 }
 
 }  // namespace
