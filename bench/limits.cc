@@ -9,14 +9,12 @@
 #include <vector>
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 #include "benchmark/benchmark.h"
 #include "kernels/activation.h"
+#include "kernels/matrix_unit.h"
 
 namespace din::bench {
 namespace {
@@ -152,27 +150,8 @@ double MeasureRead(size_t working_set) {
 }
 
 #if defined(__x86_64__)
-// The kernel saves the tiles of those processes alone that asked for it.
-bool MayUseAmx() {
-  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
-  constexpr unsigned kBf16AndTiles = 1u << 22 | 1u << 24;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kBf16AndTiles) != kBf16AndTiles) return false;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-// Sums in tiles 0 to 3, operands in 4 to 7. Assembly, because gcc 12 may drop the stores of a configuration that an
-// intrinsic loads.
-double MeasureAmx() {
+// Sums in tiles 0 to 3, operands in 4 to 7.
+double MeasureAmx(const MatrixUnit& unit) {
   constexpr size_t kRounds = 20'000;
   constexpr double kFlopsOfRound = 4 * 2.0 * 16 * 16 * 32;
   alignas(64) uint16_t operands[4][16 * 32];
@@ -180,8 +159,7 @@ double MeasureAmx() {
   for (auto& tile : operands) {
     for (uint16_t& bf16 : tile) bf16 = static_cast<uint16_t>((random() & 0x8000) | 0x3F00 | (random() & 0x7F));
   }
-  const TileConfig config;
-  asm volatile("ldtilecfg %0" : : "m"(config));
+  unit.begin();
   asm volatile(
       "tileloadd (%0,%4,1), %%tmm4\n\ttileloadd (%1,%4,1), %%tmm5\n\t"
       "tileloadd (%2,%4,1), %%tmm6\n\ttileloadd (%3,%4,1), %%tmm7\n\t"
@@ -199,7 +177,7 @@ double MeasureAmx() {
           : "memory");
     }
   });
-  asm volatile("tilerelease");
+  unit.end();
   return rate;
 }
 #endif
@@ -222,7 +200,8 @@ double PeakFlops(InstructionSet isa, Precision precision) {
 
 std::optional<double> PeakAmxFlops() {
 #if defined(__x86_64__)
-  static const std::optional<double> peak = MayUseAmx() ? std::optional(MeasureAmx()) : std::nullopt;
+  static const MatrixUnit* const unit = MatrixUnitOfCpu();
+  static const std::optional<double> peak = unit == nullptr ? std::nullopt : std::optional(MeasureAmx(*unit));
   return peak;
 #else
   return std::nullopt;
