@@ -13,7 +13,6 @@
 #include "model/status_macros.h"
 #include "model_loader/quote.h"
 #include "proto/admin.grpc.pb.h"
-#include "server/units.h"
 #include "tools/render.h"
 
 namespace din {
@@ -63,14 +62,7 @@ absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const Arguments
   auto impl = std::make_unique<Impl>();
   const char* const from_environment = std::getenv("DIN_ADMIN");
   impl->address = arguments.Get("admin").value_or(from_environment != nullptr ? from_environment : kDefaultAddress);
-  if (const std::optional<std::string> text = arguments.Get("timeout")) {
-    const std::optional<std::chrono::milliseconds> timeout = ParseDuration(*text);
-    if (!timeout || timeout->count() == 0 || *timeout > std::chrono::hours(24)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--timeout: ", Quote(*text), ", expected 500ms, 5s, 1m, …, at most 24h"));
-    }
-    impl->timeout = *timeout;
-  }
+  DIN_ASSIGN_OR_RETURN(impl->timeout, arguments.Timeout(impl->timeout));
   DIN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials, Credentials(arguments));
   grpc::ChannelArguments channel;
   channel.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

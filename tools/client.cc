@@ -11,9 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "model_loader/quote.h"
+#include "model/status_macros.h"
 #include "proto/scoring.grpc.pb.h"
-#include "server/units.h"
 
 namespace din {
 namespace {
@@ -53,13 +52,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const Arguments& argument
   auto impl = std::make_unique<Impl>();
   const char* from_environment = std::getenv("DIN_SERVER");
   impl->address = arguments.Get("server").value_or(from_environment != nullptr ? from_environment : "127.0.0.1:8500");
-  if (const std::optional<std::string> text = arguments.Get("timeout")) {
-    const std::optional<std::chrono::milliseconds> timeout = ParseDuration(*text);
-    if (!timeout || timeout->count() == 0 || *timeout > std::chrono::hours(24)) {
-      return absl::InvalidArgumentError(absl::StrCat("--timeout: ", Quote(*text), ", expected 500ms, 5s, 1m, …, at most 24h"));
-    }
-    impl->timeout = *timeout;
-  }
+  DIN_ASSIGN_OR_RETURN(impl->timeout, arguments.Timeout(impl->timeout));
   grpc::ChannelArguments channel;
   channel.SetMaxReceiveMessageSize(std::numeric_limits<int>::max());  // an explanation may be large
   channel.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

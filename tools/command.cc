@@ -11,6 +11,7 @@
 #include "model/status_macros.h"
 #include "model_loader/quote.h"
 #include "server/nearest_name.h"
+#include "server/units.h"
 
 namespace din {
 namespace {
@@ -58,6 +59,15 @@ absl::StatusOr<uint64_t> Arguments::Number(std::string_view name, uint64_t other
   const std::optional<std::string> text = Get(name);
   if (!text) return otherwise;
   return ParseNumber(name, *text, most);
+}
+
+absl::StatusOr<std::chrono::milliseconds> Arguments::Timeout(std::chrono::milliseconds otherwise) const {
+  const std::optional<std::string> text = Get("timeout");
+  if (!text) return otherwise;
+  const std::optional<std::chrono::milliseconds> timeout = ParseDuration(*text);
+  if (timeout && timeout->count() > 0 && *timeout <= std::chrono::hours(24)) return *timeout;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--timeout: ", Quote(*text), ", expected 500ms, 5s, 1m, …, at most 24h"));
 }
 
 absl::StatusOr<std::vector<uint32_t>> Arguments::Numbers(std::string_view name) const {

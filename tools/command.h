@@ -31,6 +31,8 @@ class Arguments {
   std::optional<std::string> Get(std::string_view name) const;
   // A whole number in [0, most], or `otherwise` where the option is not given. INVALID_ARGUMENT names the option.
   absl::StatusOr<uint64_t> Number(std::string_view name, uint64_t otherwise, uint64_t most) const;
+  // Of --timeout, in [1 ms, 24 h], or `otherwise`. INVALID_ARGUMENT.
+  absl::StatusOr<std::chrono::milliseconds> Timeout(std::chrono::milliseconds otherwise) const;
   // Comma-separated numbers.
   absl::StatusOr<std::vector<uint32_t>> Numbers(std::string_view name) const;
 };
