@@ -35,6 +35,7 @@ using testing::RandomRequest;
 using testing::RawModel;
 using testing::RequestSize;
 using testing::Rng;
+using testing::ScoresOf;
 
 constexpr double kTolerance = 1e-5;
 // Seeds are 0 .. n - 1, so that a failure's seed can be tried alone.
@@ -65,11 +66,6 @@ std::vector<float> ScoresOf(const DinModel& model, const ScoringInput& input, Wo
   std::vector<float> scores(input.candidates);
   model.Score(input, workspace, scores);
   return scores;
-}
-
-std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
-  Workspace workspace;
-  return ScoresOf(model, DecodeOrDie(model.decoder(), request), workspace);
 }
 
 template <typename T>

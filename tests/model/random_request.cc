@@ -204,6 +204,14 @@ ScoringInput DecodeOrDie(const InputDecoder& decoder, const v1::GoldenCase& requ
   return input;
 }
 
+std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
+  const ScoringInput input = DecodeOrDie(model.decoder(), request);
+  std::vector<float> scores(input.candidates);
+  Workspace workspace;
+  model.Score(input, workspace, scores);
+  return scores;
+}
+
 reference::Scores<double> ScoreRandomRequests(Rng& rng, const RawModel& model, size_t requests,
                                               const RequestSize& size) {
   const ResolvedSpec resolved = OrDie(ResolveSpec(model.spec));

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "model/din_model.h"
 #include "model/input.h"
 #include "model/reference_model.h"
 #include "model/tensor.h"
@@ -26,6 +28,8 @@ v1::GoldenCase RandomRequest(Rng& rng, const v1::ModelSpec& spec, const TensorMa
 
 // The request as the model reads it, under the default limits.
 ScoringInput DecodeOrDie(const InputDecoder& decoder, const v1::GoldenCase& request);
+
+std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request);
 
 // What the definition says in fp64 about this many random requests, one after the other.
 reference::Scores<double> ScoreRandomRequests(Rng& rng, const RawModel& model, size_t requests,

@@ -279,18 +279,10 @@ class DeltaVersionTest : public ::testing::Test {
     for (v1::GoldenCase one : requests_) {
       one.set_id("case");
       one.set_tolerance(1e-5);
-      for (const float score : ScoresOf(*model, one)) one.add_scores(score);
+      for (const float score : testing::ScoresOf(*model, one)) one.add_scores(score);
       cases.push_back(std::move(one));
     }
     return cases;
-  }
-
-  static std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
-    const ScoringInput input = testing::DecodeOrDie(model.decoder(), request);
-    std::vector<float> scores(input.candidates);
-    Workspace workspace;
-    model.Score(input, workspace, scores);
-    return scores;
   }
 
   void ChangeModel() {
@@ -357,7 +349,7 @@ TEST_F(DeltaVersionTest, ADeltaScoresAsTheFullSnapshotThatItStandsForBitForBit) 
     for (int round = 0; round < 5; ++round) {
       const v1::GoldenCase request =
           testing::RandomRequest(rng_, model_.spec, model_.tensors, {.candidates = 100, .behaviours = 50});
-      ASSERT_EQ(ScoresOf(*(*live)->model, request), ScoresOf(*(*full)->model, request)) << "version " << version;
+      ASSERT_EQ(testing::ScoresOf(*(*live)->model, request), testing::ScoresOf(*(*full)->model, request)) << "version " << version;
     }
     EXPECT_LE((*live)->snapshot->memory_bytes(), full_bytes + full_bytes / 4);
   }
@@ -429,7 +421,7 @@ TEST_F(DeltaVersionTest, WithNothingUnderneathTheChainIsReadFromBesideIt) {
   ASSERT_NO_FATAL_FAILURE(PublishFull(4));
   const auto chain = LoadDelta(4, nullptr), full = LoadFull(4);
   ASSERT_TRUE(chain.ok() && full.ok()) << chain.status() << full.status();
-  EXPECT_EQ(ScoresOf(*(*chain)->model, requests_[2]), ScoresOf(*(*full)->model, requests_[2]));
+  EXPECT_EQ(testing::ScoresOf(*(*chain)->model, requests_[2]), testing::ScoresOf(*(*full)->model, requests_[2]));
   std::filesystem::remove_all(DeltaDirectory(2));
   ExpectError(LoadDelta(4, nullptr).status(), StatusCode::kFailedPrecondition,
               {"/3/manifest.json: a delta that needs ", "not beside it"});

@@ -133,21 +133,13 @@ class FaultInjectionTest : public ::testing::Test {
     v1::GoldenCase golden = testing::RandomRequest(rng, raw.spec, raw.tensors, {.candidates = 40, .behaviours = 60});
     const auto model =
         testing::OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet(), Precision::kFp32Split));
-    scores_ = ScoresOf(*model, golden);
+    scores_ = testing::ScoresOf(*model, golden);
     request_ = golden;
     golden.set_id("case");
     golden.set_tolerance(1e-5);
     for (const float score : scores_) golden.add_scores(score);
     const absl::Status written = WriteSnapshot(root_ / "ads", 1, {raw.spec, raw.tensors, {golden}, false, ""});
     EXPECT_TRUE(written.ok()) << written;
-  }
-
-  static std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
-    const ScoringInput input = testing::DecodeOrDie(model.decoder(), request);
-    std::vector<float> scores(input.candidates);
-    Workspace workspace;
-    model.Score(input, workspace, scores);
-    return scores;
   }
 
   absl::StatusOr<ModelHandle> Load() const { return LoadModel(root_.path(), "ads", 1, {.read = {.threads = 1}}); }
@@ -177,11 +169,11 @@ class FaultInjectionTest : public ::testing::Test {
       if (loaded->ok()) {
         // A short read is read on, and huge pages are a wish.
         harmless.insert(injector.failed);
-        ASSERT_EQ(ScoresOf(*(**loaded)->model, request_), scores_) << what();
+        ASSERT_EQ(testing::ScoresOf(*(**loaded)->model, request_), scores_) << what();
       } else {
         ASSERT_THAT(std::string(loaded->status().message()), ::testing::HasSubstr("/ads/1")) << what();
       }
-      ASSERT_EQ(ScoresOf(*(*live)->model, request_), scores_) << what();
+      ASSERT_EQ(testing::ScoresOf(*(*live)->model, request_), scores_) << what();
       loaded.reset();
       ASSERT_EQ(OpenDescriptors(), descriptors) << what();
       leaks.push_back(live_allocations - before);

@@ -43,7 +43,7 @@ class PoisonTest : public ::testing::Test {
     for (size_t g = 0; g < golden_.size(); ++g) {
       golden_[g].set_id("case " + std::to_string(g));
       golden_[g].set_tolerance(1e-5);
-      for (const float score : ScoresOf(*model, golden_[g])) golden_[g].add_scores(score);
+      for (const float score : testing::ScoresOf(*model, golden_[g])) golden_[g].add_scores(score);
     }
     Publish(1);
   }
@@ -53,14 +53,6 @@ class PoisonTest : public ::testing::Test {
     for (int64_t i = 0; i < kItems; ++i)
       keys[i] = 100 + i * factor % kItems;  // factor and kItems have no common divisor
     return keys;
-  }
-
-  static std::vector<float> ScoresOf(const DinModel& model, const v1::GoldenCase& request) {
-    const ScoringInput input = testing::DecodeOrDie(model.decoder(), request);
-    std::vector<float> scores(input.candidates);
-    Workspace workspace;
-    model.Score(input, workspace, scores);
-    return scores;
   }
 
   void Publish(int64_t version) {
@@ -82,7 +74,7 @@ class PoisonTest : public ::testing::Test {
     watcher.Step();
     const ModelHandle before = registry.Find("ads");
     ASSERT_NE(before, nullptr) << last.status;
-    const std::vector<float> scores = ScoresOf(*before->model, golden_[2]);
+    const std::vector<float> scores = testing::ScoresOf(*before->model, golden_[2]);
     ASSERT_NO_FATAL_FAILURE(Publish(2));
     watcher.Step();
     EXPECT_EQ(last.kind, LifecycleEvent::Kind::kRefused);
@@ -90,7 +82,7 @@ class PoisonTest : public ::testing::Test {
     ExpectError(last.status, code, reason);
     const ModelHandle after = registry.Find("ads");
     ASSERT_EQ(after, before);
-    EXPECT_EQ(ScoresOf(*after->model, golden_[2]), scores);
+    EXPECT_EQ(testing::ScoresOf(*after->model, golden_[2]), scores);
     for (const float score : scores) EXPECT_TRUE(std::isfinite(score));
   }
 
@@ -144,11 +136,11 @@ TEST_F(PoisonTest, FilesThatAreSpoiltUnderALiveVersionChangeNoBitOfItsScores) {
   const auto live = LoadModel(root_.path(), "ads", 1, {});
   ASSERT_TRUE(live.ok()) << live.status();
   std::vector<std::vector<float>> before;
-  for (const v1::GoldenCase& request : golden_) before.push_back(ScoresOf(*(*live)->model, request));
+  for (const v1::GoldenCase& request : golden_) before.push_back(testing::ScoresOf(*(*live)->model, request));
   const std::string directory = root_ / "ads/1";
   const auto expect_unchanged = [&](const std::string& after) {
     for (size_t g = 0; g < golden_.size(); ++g) {
-      ASSERT_EQ(ScoresOf(*(*live)->model, golden_[g]), before[g]) << after << ", " << golden_[g].id();
+      ASSERT_EQ(testing::ScoresOf(*(*live)->model, golden_[g]), before[g]) << after << ", " << golden_[g].id();
     }
   };
   for (const std::string& name : Entries(directory)) {
