@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -687,6 +688,13 @@ nlohmann::json ToJson(const Result& result, const std::string& command) {
                               {"reason", event.reason}});
   }
   for (const auto& [at, bytes] : result.log.resident) json["resident"].push_back({seconds(at), bytes});
+  // Where to look in a trace that was recorded meanwhile (perf record -k CLOCK_MONOTONIC).
+  json["begin_monotonic_s"] = static_cast<double>(result.begin_ns) * 1e-9;
+  std::vector<Request> slowest(std::min<size_t>(result.requests.size(), 100));
+  std::ranges::partial_sort_copy(result.requests, slowest, std::greater(), &Request::latency_ns, &Request::latency_ns);
+  for (const Request& request : slowest) {
+    json["slowest"].push_back({{"t", seconds(request.due_ns)}, {"ms", static_cast<double>(request.latency_ns) * 1e-6}});
+  }
   return json;
 }
 
