@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -355,7 +356,9 @@ struct Result {
   Log log;
   std::vector<Request> requests;
   std::map<Phase, PhaseLatency> phases;
+  std::map<Phase, PhaseLatency> phases_with_stolen;  // without regard to what a hypervisor took
   StrainByPhase strain;
+  std::vector<Window> stolen;
   int64_t stale_ns = 0;
   int64_t begin_ns = 0, end_ns = 0;
   uint64_t version_bytes = 0;  // of the model that answers
@@ -552,9 +555,13 @@ class Bench {
     result.summary = load::Summarise(outcome, std::nullopt);
     std::erase_if(result.requests, [&](const Request& request) { return request.due_ns < result.begin_ns; });
     SharpenLiveTimes(result.requests, kModel, result.log.events);
-    const std::vector<Window> windows = FindWindows(result.log.events, kModel);
-    result.phases = LatencyByPhase(result.requests, windows);
+    std::vector<Window> windows = FindWindows(result.log.events, kModel);
     result.strain = SumStrain(result.log.strains, windows);
+    result.phases_with_stolen = LatencyByPhase(result.requests, windows);
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    result.stolen = FindStolen(result.log.strains, cores);
+    std::ranges::copy(result.stolen, std::back_inserter(windows));
+    result.phases = LatencyByPhase(result.requests, windows);
     result.stale_ns = LongestStaleNs(result.requests, result.log.events, kModel);
   }
 
@@ -588,14 +595,14 @@ Memory MemoryOf(const Result& result) {
   return memory;
 }
 
-std::string ToText(const Result& result) {
+std::string ToText(const std::map<Phase, PhaseLatency>& phases) {
   std::string text = absl::StrFormat("\n%-22s %9s %9s %9s %9s %9s %8s %8s %7s\n", "", "requests", "p50 ms", "p99 ms",
                                      "p99.9 ms", "max ms", "p99 x", "p99.9 x", "failed");
-  const auto found = result.phases.find(Phase::kSteady);
-  const PhaseLatency steady = found == result.phases.end() ? PhaseLatency() : found->second;
+  const auto found = phases.find(Phase::kSteady);
+  const PhaseLatency steady = found == phases.end() ? PhaseLatency() : found->second;
   for (const Phase phase : kPhases) {
-    const auto at = result.phases.find(phase);
-    if (at == result.phases.end()) continue;
+    const auto at = phases.find(phase);
+    if (at == phases.end()) continue;
     const PhaseLatency& l = at->second;
     const auto ratio = [&](double here, double there) {
       return there > 0 ? absl::StrFormat("%.2f", here / there) : "";
@@ -603,6 +610,16 @@ std::string ToText(const Result& result) {
     absl::StrAppendFormat(&text, "%-22s %9d %9.2f %9.2f %9.2f %9.2f %8s %8s %7d\n", Name(phase), l.requests,
                           l.p50_us * 1e-3, l.p99_us * 1e-3, l.p999_us * 1e-3, l.max_us * 1e-3,
                           ratio(l.p99_us, steady.p99_us), ratio(l.p999_us, steady.p999_us), l.failed);
+  }
+  return text;
+}
+
+std::string ToText(const Result& result) {
+  std::string text = ToText(result.phases);
+  if (result.phases.contains(Phase::kStolen)) {
+    const StrainByPhase& strain = result.strain;
+    absl::StrAppendFormat(&text, "\nA hypervisor had the cores for %.2f s; counting those requests, too:\n%s",
+                          strain.steady.stolen + strain.any.stolen, ToText(result.phases_with_stolen));
   }
   for (const auto& [what, seconds] : {std::pair("full versions were live", &result.log.full_seconds),
                                       {"deltas were live", &result.log.delta_seconds},
@@ -668,16 +685,20 @@ nlohmann::json ToJson(const Result& result, const std::string& command) {
     json["scoring_threads"][what] = {{"seconds", sum.seconds},
                                      {"minor_faults", sum.minor_faults},
                                      {"major_faults", sum.major_faults},
-                                     {"machine_tlb_shootdowns", sum.shootdowns}};
+                                     {"machine_tlb_shootdowns", sum.shootdowns},
+                                     {"stolen_core_seconds", sum.stolen}};
   }
   for (const Restart& restart : result.restarts) {
     json["restarts"].push_back({{"right_s", restart.right_seconds}, {"disk_s", restart.disk_seconds}});
   }
   json["unexpected"] = result.log.surprises;
   json["invalid_because"] = result.summary.invalid;
-  for (const auto& [phase, l] : result.phases) {
-    json["phases"][Name(phase)] = {{"requests", l.requests}, {"failed", l.failed},   {"p50_us", l.p50_us},
-                                   {"p99_us", l.p99_us},     {"p999_us", l.p999_us}, {"max_us", l.max_us}};
+  for (const auto& [name, phases] :
+       {std::pair("phases", &result.phases), {"phases_with_stolen", &result.phases_with_stolen}}) {
+    for (const auto& [phase, l] : *phases) {
+      json[name][Name(phase)] = {{"requests", l.requests}, {"failed", l.failed},   {"p50_us", l.p50_us},
+                                 {"p99_us", l.p99_us},     {"p999_us", l.p999_us}, {"max_us", l.max_us}};
+    }
   }
   const auto seconds = [&](int64_t at) { return static_cast<double>(at - result.begin_ns) * 1e-9; };
   for (const ModelEvent& event : result.log.events) {
@@ -720,7 +741,8 @@ absl::Status Report(const Options& options, const Result& result, const std::str
                           .requests = result.requests,
                           .events = result.log.events,
                           .model = kModel,
-                          .resident = result.log.resident};
+                          .resident = result.log.resident,
+                          .stolen = result.stolen};
     status.Update(WriteFile(options.picture_file, ToSvg(picture)));
   }
   return status;

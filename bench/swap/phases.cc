@@ -14,6 +14,8 @@ constexpr int64_t kAfterSwap = 50 * kMs;
 constexpr int64_t kAfterUnload = 20 * kMs;
 constexpr int64_t kLongestUnload = 1000 * kMs;  // an old version that was pinned for longer does nothing until its end
 constexpr int64_t kSettle = 100 * kMs;
+constexpr double kStolenShare = 0.05;
+constexpr int64_t kAfterStolen = 500 * kMs;
 
 Phase OfOther(Phase phase) {
   switch (phase) {
@@ -64,6 +66,8 @@ const char* Name(Phase phase) {
       return "other: refused load";
     case Phase::kAny:
       return "all of these";
+    case Phase::kStolen:
+      return "cores taken away";
   }
   return "?";
 }
@@ -106,6 +110,17 @@ std::vector<Window> FindWindows(const std::vector<ModelEvent>& events, const std
   return windows;
 }
 
+std::vector<Window> FindStolen(const std::vector<Strain>& samples, int cores) {
+  std::vector<Window> windows;
+  for (size_t i = 1; i < samples.size(); ++i) {
+    const Strain &before = samples[i - 1], &after = samples[i];
+    const double seconds = static_cast<double>(after.at_ns - before.at_ns) * 1e-9;
+    if (after.stolen - before.stolen < kStolenShare * cores * seconds) continue;
+    windows.push_back({Phase::kStolen, before.at_ns, after.at_ns + kAfterStolen});
+  }
+  return windows;
+}
+
 std::map<Phase, PhaseLatency> LatencyByPhase(const std::vector<Request>& requests, const std::vector<Window>& windows) {
   std::vector<Window> sorted = windows;
   std::ranges::sort(sorted, {}, &Window::begin_ns);
@@ -124,6 +139,7 @@ std::map<Phase, PhaseLatency> LatencyByPhase(const std::vector<Request>& request
       settling |= window->end_ns + kSettle >= request.due_ns;
     }
     if (!settling) in.insert(Phase::kSteady);
+    if (in.contains(Phase::kStolen)) in = {Phase::kStolen};
     for (const Phase phase : in) {
       ++phases[phase].requests;
       if (request.ok) {
@@ -190,6 +206,7 @@ StrainByPhase SumStrain(const std::vector<Strain>& samples, const std::vector<Wi
     sum.minor_faults += after.minor_faults - before.minor_faults;
     sum.major_faults += after.major_faults - before.major_faults;
     sum.shootdowns += after.shootdowns - before.shootdowns;
+    sum.stolen += after.stolen - before.stolen;
   }
   return sums;
 }

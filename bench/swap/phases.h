@@ -23,11 +23,12 @@ enum class Phase {
   kOtherSwapping,
   kOtherUnloading,
   kOtherRefusing,
-  kAny,  // all of them: what the objective is about
+  kAny,     // all of them: what the objective is about
+  kStolen,  // a hypervisor had the cores: such a request counts nowhere else
 };
 constexpr Phase kPhases[] = {Phase::kSteady,         Phase::kLoading,       Phase::kSwapping,     Phase::kRollingBack,
                              Phase::kUnloading,      Phase::kRefusing,      Phase::kOtherLoading, Phase::kOtherSwapping,
-                             Phase::kOtherUnloading, Phase::kOtherRefusing, Phase::kAny};
+                             Phase::kOtherUnloading, Phase::kOtherRefusing, Phase::kAny,          Phase::kStolen};
 const char* Name(Phase);
 
 struct Window {
@@ -46,6 +47,10 @@ struct Request {
 
 // Windows of `events`, which ascend in time; `model` is the one whose requests are sent.
 std::vector<Window> FindWindows(const std::vector<ModelEvent>& events, const std::string& model);
+
+// Where a hypervisor took a twentieth of `cores` or more from one sample to the next, and the time that it takes to
+// work off what had to wait. `samples` ascend in time.
+std::vector<Window> FindStolen(const std::vector<Strain>& samples, int cores);
 
 struct PhaseLatency {
   uint64_t requests = 0;
@@ -67,6 +72,7 @@ int64_t LongestStaleNs(const std::vector<Request>& requests, const std::vector<M
 struct StrainSum {
   double seconds = 0;
   uint64_t minor_faults = 0, major_faults = 0, shootdowns = 0;
+  double stolen = 0;
 };
 // Steady, and while any of the others was under way. `samples` ascend in time.
 struct StrainByPhase {

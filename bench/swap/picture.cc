@@ -43,7 +43,7 @@ class Canvas {
         kWidth, kHeight);
     Text(kLeft, 22, p_.title, "#000", "start", 16);
     Key();
-    Loads();
+    Stretches();
     Axes();
     Swaps();
     Latencies();
@@ -90,21 +90,24 @@ class Canvas {
       Text(x + 24, 42, text, "#333", "start");
       x += 50 + 7.5 * static_cast<double>(std::string_view(text).size());
     }
-    Text(x, 42, "shaded: loading", "#333", "start");
+    Text(x, 42, p_.stolen.empty() ? "shaded: loading" : "shaded: loading; dark: a hypervisor had the cores", "#333",
+         "start");
   }
 
-  void Loads() {
+  void Shade(const Window& window, const char* colour, double opacity) {
+    const double x = X(window.begin_ns), width = std::max(X(window.end_ns) - x, 1.0);
+    absl::StrAppendFormat(&svg_,
+                          "<rect x=\"%.1f\" y=\"%.0f\" width=\"%.1f\" height=\"%.0f\" fill=\"%s\" opacity=\"%.2f\"/>\n",
+                          x, kTop, width, kMemoryBottom - kTop, colour, opacity);
+  }
+
+  void Stretches() {
+    for (const Window& window : p_.stolen) Shade(window, "#000", 0.25);
     for (const Window& window : FindWindows(p_.events, p_.model)) {
       const bool here = window.phase == Phase::kLoading, other = window.phase == Phase::kOtherLoading;
       const bool refused = window.phase == Phase::kRefusing || window.phase == Phase::kOtherRefusing;
       if (!here && !other && !refused) continue;
-      const double x = X(window.begin_ns), width = std::max(X(window.end_ns) - x, 1.0);
-      absl::StrAppendFormat(
-          &svg_, "<rect x=\"%.1f\" y=\"%.0f\" width=\"%.1f\" height=\"%.0f\" fill=\"%s\" opacity=\"0.13\"/>\n", x, kTop,
-          width, kMemoryBottom - kTop,
-          here    ? kHere
-          : other ? kOther
-                  : kBad);
+      Shade(window, here ? kHere : other ? kOther : kBad, 0.13);
     }
   }
 

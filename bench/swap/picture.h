@@ -18,6 +18,7 @@ struct Picture {
   std::vector<ModelEvent> events;
   std::string model;                                  // whose requests these are
   std::vector<std::pair<int64_t, int64_t>> resident;  // time, bytes
+  std::vector<Window> stolen;                         // FindStolen
 };
 
 std::string ToSvg(const Picture& picture);

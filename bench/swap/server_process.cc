@@ -96,6 +96,12 @@ Strain ReadStrain(pid_t server) {
     if (name != "TLB:") continue;
     for (uint64_t of_core; fields >> of_core;) strain.shootdowns += of_core;
   }
+  // proc(5): "cpu" and the sums of all cores; the eighth is stolen time.
+  std::ifstream times("/proc/stat");
+  std::string skipped;
+  for (int field = 0; field < 8; ++field) times >> skipped;
+  times >> strain.stolen;
+  strain.stolen /= static_cast<double>(sysconf(_SC_CLK_TCK));
   return strain;
 }
 

@@ -85,6 +85,24 @@ TEST(PhasesTest, ARequestCountsInEveryStretchThatItTouches) {
   EXPECT_DOUBLE_EQ(phases.at(Phase::kSteady).max_us, 3000);
 }
 
+TEST(PhasesTest, ARequestWithoutCoresCountsNowhereElse) {
+  // 30 ms of two cores in the second 100, and nothing worth mentioning in the third.
+  const auto at = [](int64_t ms, double stolen) { return Strain{.at_ns = ms * kMs, .stolen = stolen}; };
+  const auto stolen = FindStolen({at(1000, 5), at(1100, 5), at(1200, 5.03), at(1300, 5.035)}, 2);
+  ASSERT_EQ(stolen.size(), 1u);
+  EXPECT_EQ(stolen[0].phase, Phase::kStolen);
+  EXPECT_EQ(stolen[0].begin_ns, 1100 * kMs);
+  EXPECT_EQ(stolen[0].end_ns, 1700 * kMs);
+  std::vector<Window> windows = FindWindows(kSwap, "ads");
+  windows.insert(windows.end(), stolen.begin(), stolen.end());
+  const auto phases = LatencyByPhase({At(500, 1), At(1050, 2), At(1090, 200), At(1600, 9), At(1800, 3)}, windows);
+  EXPECT_EQ(phases.at(Phase::kSteady).requests, 1u);
+  EXPECT_EQ(phases.at(Phase::kLoading).requests, 2u);
+  EXPECT_EQ(phases.at(Phase::kAny).requests, 2u);
+  EXPECT_DOUBLE_EQ(phases.at(Phase::kAny).max_us, 3000);
+  EXPECT_EQ(phases.at(Phase::kStolen).requests, 2u);
+}
+
 TEST(PhasesTest, AFailedRequestHasNoLatencyButIsCounted) {
   const auto phases = LatencyByPhase({At(1500, 900, 0, false), At(1600, 2)}, FindWindows(kSwap, "ads"));
   EXPECT_EQ(phases.at(Phase::kLoading).failed, 1u);
