@@ -63,7 +63,7 @@ struct PackedUnit {
   AlignedFloats query_panels;
   AlignedFloats key_panels;  // for a matrix unit rows, [units, padded][depth]
   AlignedFloats product_panels;
-  std::vector<Layer> layers;  // hidden layers, then the one that gives the score
+  std::vector<Layer> layers;  // hidden layers, then the one that gives the score, in panels of a single unit
   size_t widest = 0;          // units of the widest layer, padded to panels
   bool out_sigmoid = false;
   Normalise normalise = Normalise::kNone;
@@ -423,13 +423,16 @@ void RunLayer(const float* panels, const float* bias, size_t in, size_t out, con
   RunTiles<Step>(tile, out, vectors);
 }
 
-// Units [first, end) of hidden layer i, in x, become what layer i + 1 takes. The last layer is a single unit and fp32
-// always. kDiceRow: all at once.
+// Units [first, end) of hidden layer i, in x, become what layer i + 1 takes. The last hidden layer's outputs
+// stay fp32, and ScoreBlock makes them on its way, except behind the tiles of a matrix unit. kDiceRow: all at once.
 template <class Step>
 void ActivateHidden(const PackedUnit& unit, size_t i, size_t first, size_t end, float* x, size_t vectors) {
   const PackedUnit::Layer& layer = unit.layers[i];
   const size_t columns = vectors * kLanes;
-  if (i + 2 == unit.layers.size()) return ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
+  if (i + 2 == unit.layers.size()) {
+    if (Step::kMatrix) ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
+    return;
+  }
   ActivateUnits<typename Step::HiddenSigmoid, typename Step::HiddenOutput>(layer.activation, x, first, end, columns);
   if (Step::kMatrix && end == layer.out) {
     end = RoundUp(end, kMatrixDepth);
@@ -489,18 +492,73 @@ void RunHidden(const PackedUnit& unit, size_t i, const float* panels, const floa
   }
 }
 
-// From what layer 1 takes, in hidden[0], to one row of scores.
-template <class Step>
-void FinishBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, size_t vectors, float* scores) {
-  for (size_t i = 1; i < unit.layers.size(); ++i) {
-    const PackedUnit::Layer& layer = unit.layers[i];
-    const float* x = scratch + layout.hidden[(i - 1) % 2];
-    if (i + 1 == unit.layers.size()) {
-      RunLayer<FloatStep>(layer.panels.get(), layer.bias.get(), layer.in, 1, x, vectors, scores);
-    } else {
-      RunHidden<Step>(unit, i, layer.panels.get(), layer.bias.get(), x, vectors, scratch + layout.hidden[i % 2]);
+// scores [columns] = bias + sum over the units u of weight[u] * activation(x[u][column]), of what the last hidden layer
+// summed up: nobody else needs its outputs, so they are not stored. One chain of multiply-adds in the order of the
+// units.
+template <ActivationKind kKind, size_t kVectors>
+void ScoreUnits(const PackedUnit::Layer& layer, const Activation& a, const float* HWY_RESTRICT x,
+                float* HWY_RESTRICT scores) {
+  const Tag d;
+  using V = hn::Vec<Tag>;
+  const float* HWY_RESTRICT weight = layer.panels.get();
+  V sum[kVectors];
+#pragma GCC unroll 8
+  for (size_t n = 0; n < kVectors; ++n) sum[n] = hn::Set(d, layer.bias[0]);
+  for (size_t u = 0; u < layer.in; ++u, x += kVectors * kLanes) {
+    const V w = hn::Set(d, weight[u]);
+#pragma GCC unroll 8
+    for (size_t n = 0; n < kVectors; ++n) {
+      V y = hn::Load(d, x + n * kLanes);
+      if constexpr (kKind != ActivationKind::kNone) y = ActivateUnit<kKind, UnitInAllLanes>(d, a, u, y);
+      sum[n] = hn::MulAdd(w, y, sum[n]);
     }
   }
+#pragma GCC unroll 8
+  for (size_t n = 0; n < kVectors; ++n) hn::Store(sum[n], d, scores + n * kLanes);
+}
+
+template <ActivationKind kKind>
+void ScoreVectors(const PackedUnit::Layer& layer, const Activation& a, const float* x, size_t vectors, float* scores) {
+  static_assert(kTileVectors == 3);
+  if (vectors == 3) return ScoreUnits<kKind, 3>(layer, a, x, scores);
+  if (vectors == 2) return ScoreUnits<kKind, 2>(layer, a, x, scores);
+  ScoreUnits<kKind, 1>(layer, a, x, scores);
+}
+
+// From what the last hidden layer left in x to one row of scores.
+template <class Step>
+void ScoreBlock(const PackedUnit& unit, float* x, size_t vectors, float* scores) {
+  const PackedUnit::Layer& layer = unit.layers.back();
+  const Activation& a = unit.layers[unit.layers.size() - 2].activation;
+  switch (Step::kMatrix ? ActivationKind::kNone : a.kind) {
+    case ActivationKind::kSigmoid:
+      return ScoreVectors<ActivationKind::kSigmoid>(layer, a, x, vectors, scores);
+    case ActivationKind::kTanh:
+      return ScoreVectors<ActivationKind::kTanh>(layer, a, x, vectors, scores);
+    case ActivationKind::kSlope:
+      return ScoreVectors<ActivationKind::kSlope>(layer, a, x, vectors, scores);
+    case ActivationKind::kDice:
+      return ScoreVectors<ActivationKind::kDice>(layer, a, x, vectors, scores);
+    case ActivationKind::kDiceRow:
+      ActivateDiceRow(a, x, layer.in, vectors * kLanes);
+      [[fallthrough]];
+    case ActivationKind::kNone:
+      return ScoreVectors<ActivationKind::kNone>(layer, a, x, vectors, scores);
+  }
+}
+
+// From what layer 0 left in hidden[0] to one row of scores.
+template <class Step>
+void FinishBlock(const PackedUnit& unit, const ScratchLayout& layout, float* scratch, size_t vectors, float* scores) {
+  const size_t hidden = unit.layers.size() - 1;
+  float* x = scratch + layout.hidden[0];
+  for (size_t i = 1; i < hidden; ++i) {
+    const PackedUnit::Layer& layer = unit.layers[i];
+    float* y = scratch + layout.hidden[i % 2];
+    RunHidden<Step>(unit, i, layer.panels.get(), layer.bias.get(), x, vectors, y);
+    x = y;
+  }
+  ScoreBlock<Step>(unit, x, vectors, scores);
 }
 
 // Scores [behaviours, padded to vectors] -> weights, zeros in the padding.
@@ -897,7 +955,7 @@ PackedUnit Pack(const ActivationUnitWeights& weights, const Target& target, Prec
     in = hidden.units;
     before = &hidden;
   }
-  unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, panel), PackBias({weights.out_bias}, panel), {}});
+  unit.layers.push_back({in, 1, PackPanels(weights.out_weight, 1, in, 1), PackBias({weights.out_bias}, 1), {}});
   unit.out_sigmoid = weights.out_sigmoid;
   unit.normalise = weights.normalise;
   return unit;
