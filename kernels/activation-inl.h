@@ -83,12 +83,15 @@ HWY_INLINE V ExpOfNegative(D d, V x) {
   return Exp2OfProduct(d, x, hn::Set(d, kLog2E));
 }
 
-// Absolute error 1e-7; in [0, 1] for every x that is a number. The division is rounded alike on every CPU, which the
-// estimate instructions are not.
+// factor * sigmoid(x), the sigmoid with an absolute error of 1e-7 and in [0, 1] for every x that is a number. The
+// division is rounded alike on every CPU, which the estimate instructions are not.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V SigmoidTimes(D d, V x, V factor) {
+  return hn::Div(factor, hn::Add(Exp2OfProduct(d, x, hn::Set(d, -kLog2E)), hn::Set(d, 1.0f)));
+}
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(Exp2OfProduct(d, x, hn::Set(d, -kLog2E)), one));
+  return SigmoidTimes(d, x, hn::Set(d, 1.0f));
 }
 
 // How exact a sigmoid is: as above, or to 1e-4, for what is rounded to bf16 (4e-3) next.
@@ -96,6 +99,10 @@ struct ExactSigmoid {
   template <class D, class V = hn::Vec<D>>
   static HWY_INLINE V Of(D d, V x) {
     return Sigmoid(d, x);
+  }
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE V Times(D d, V x, V factor) {
+    return SigmoidTimes(d, x, factor);
   }
 };
 #if HWY_TARGET <= HWY_AVX3
@@ -110,6 +117,10 @@ struct CoarseSigmoid {
     p = hn::MulAdd(p, f, hn::Set(d, 6.954243475e-01f));
     p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
     return hn::ApproximateReciprocal(hn::Add(ScaleByExp2(p, y), hn::Set(d, 1.0f)));
+  }
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE V Times(D d, V x, V factor) {
+    return hn::Mul(Of(d, x), factor);
   }
 };
 #endif
@@ -137,10 +148,10 @@ struct UnitInAllLanes {
   }
 };
 
-// x * (alpha + (1 - alpha) * p)
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Gate(D d, V x, V p, V alpha) {
-  return hn::Mul(x, hn::MulAdd(hn::Sub(hn::Set(d, 1.0f), alpha), p, alpha));
+// x * (alpha + (1 - alpha) * sigmoid(z))
+template <class SigmoidKind, class D, class V = hn::Vec<D>>
+HWY_INLINE V Gate(D d, V x, V z, V alpha) {
+  return hn::Mul(x, hn::Add(SigmoidKind::Times(d, z, hn::Sub(hn::Set(d, 1.0f), alpha)), alpha));
 }
 
 // Every kind that works on one number at a time; kDiceRow needs the whole row first.
@@ -156,7 +167,7 @@ HWY_INLINE V ActivateUnit(D d, const Activation& a, size_t u, V x) {
   } else {
     static_assert(kKind == ActivationKind::kDice);
     const V z = hn::MulAdd(Parameter::Get(d, a.scale.data(), u), x, Parameter::Get(d, a.shift.data(), u));
-    return Gate(d, x, SigmoidKind::Of(d, z), Parameter::Get(d, a.alpha.data(), u));
+    return Gate<SigmoidKind>(d, x, z, Parameter::Get(d, a.alpha.data(), u));
   }
 }
 

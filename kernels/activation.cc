@@ -39,8 +39,8 @@ void ActivateDiceRow(const Activation& a, float* HWY_RESTRICT x, size_t units) {
   const auto inverse = InverseDeviation(d, hn::Set(d, sum));
   for (size_t u = 0; u < units; ++u) {
     const auto value = hn::LoadU(d, x + u);
-    const auto p = Sigmoid(d, hn::Mul(hn::Sub(value, hn::Set(d, mean)), inverse));
-    hn::StoreU(Gate(d, value, p, hn::LoadU(d, a.alpha.data() + u)), d, x + u);
+    const auto z = hn::Mul(hn::Sub(value, hn::Set(d, mean)), inverse);
+    hn::StoreU(Gate<ExactSigmoid>(d, value, z, hn::LoadU(d, a.alpha.data() + u)), d, x + u);
   }
 }
 

@@ -381,8 +381,8 @@ void ActivateDiceRow(const Activation& a, float* x, size_t units, size_t columns
     const V inverse = InverseDeviation(d, sum);
     for (size_t u = 0; u < units; ++u) {
       const V value = hn::Load(d, x + u * columns + j);
-      const V p = Sigmoid(d, hn::Mul(hn::Sub(value, mean), inverse));
-      hn::Store(Gate(d, value, p, hn::Set(d, a.alpha[u])), d, x + u * columns + j);
+      const V z = hn::Mul(hn::Sub(value, mean), inverse);
+      hn::Store(Gate<ExactSigmoid>(d, value, z, hn::Set(d, a.alpha[u])), d, x + u * columns + j);
     }
   }
 }
