@@ -642,7 +642,8 @@ void PoolVectors(D d, const PoolArgs& args, size_t vectors, size_t first, size_t
 
 template <size_t kCandidates, class D>
 void PoolAll(D d, const PoolArgs& args) {
-  constexpr size_t kMaxVectors = 5;
+  // As many sums as a tile has; for one candidate enough chains to keep the multipliers busy.
+  constexpr size_t kMaxVectors = kCandidates == 1 ? 5 : kTileVectors;
   const size_t lanes = hn::Lanes(d);
   if (args.width >= lanes) {
     size_t vectors = (args.width + lanes - 1) / lanes;
@@ -661,11 +662,10 @@ void PoolAll(D d, const PoolArgs& args) {
 
 // The weighted sums of the keys, for `count` candidates: several at a time, so that a key is read once for all of them.
 void PoolKeys(PoolArgs args, size_t count) {
-  constexpr size_t kTogether = kTileRows / 2;
-  for (; count >= kTogether; count -= kTogether) {
-    PoolAll<kTogether>(Tag(), args);
-    args.weights += kTogether * args.stride;
-    args.out += kTogether * args.out_stride;
+  for (; count >= kTileRows; count -= kTileRows) {
+    PoolAll<kTileRows>(Tag(), args);
+    args.weights += kTileRows * args.stride;
+    args.out += kTileRows * args.out_stride;
   }
   for (; count > 0; --count) {
     PoolAll<1>(Tag(), args);
