@@ -12,36 +12,52 @@ HWY_BEFORE_NAMESPACE();
 namespace din {
 namespace HWY_NAMESPACE {
 
-// Units [u, units) of one row, in vectors of D and the rest in ever smaller ones: nothing past the row is touched.
-template <ActivationKind kKind, class D>
-void ActivateRow(D d, const Activation& a, float* HWY_RESTRICT x, size_t u, size_t units) {
-  for (; u + hn::Lanes(d) <= units; u += hn::Lanes(d)) {
-    hn::StoreU(ActivateUnit<kKind, UnitsInLanes>(d, a, u, hn::LoadU(d, x + u)), d, x + u);
-  }
+// Both take units [u, units) of one row in vectors of D and the rest in ever smaller ones: nothing past the row is
+// touched.
+
+// In place, x = value(d, u, x).
+template <class D, class Value>
+HWY_INLINE void ReplaceUnits(D d, float* HWY_RESTRICT x, size_t u, size_t units, const Value& value) {
+  for (; u + hn::Lanes(d) <= units; u += hn::Lanes(d)) hn::StoreU(value(d, u, hn::LoadU(d, x + u)), d, x + u);
   if constexpr (hn::MaxLanes(d) > 1) {
-    if (u < units) ActivateRow<kKind>(hn::Half<D>(), a, x, u, units);
+    if (u < units) ReplaceUnits(hn::Half<D>(), x, u, units, value);
   }
+}
+
+// The sum of value(d, x).
+template <class D, class Value>
+HWY_INLINE float SumOfUnits(D d, const float* x, size_t u, size_t units, const Value& value) {
+  auto sum = hn::Zero(d);
+  for (; u + hn::Lanes(d) <= units; u += hn::Lanes(d)) sum = hn::Add(sum, value(d, hn::LoadU(d, x + u)));
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  if constexpr (hn::MaxLanes(d) > 1) {
+    if (u < units) total += SumOfUnits(hn::Half<D>(), x, u, units, value);
+  }
+  return total;
 }
 
 template <ActivationKind kKind>
 void ActivateRows(const Activation& a, float* x, size_t rows, size_t units, size_t stride) {
-  for (size_t r = 0; r < rows; ++r) ActivateRow<kKind>(hn::ScalableTag<float>(), a, x + r * stride, 0, units);
+  for (size_t r = 0; r < rows; ++r, x += stride) {
+    ReplaceUnits(hn::ScalableTag<float>(), x, 0, units, [&](auto d, size_t u, auto value) HWY_ATTR {
+      return ActivateUnit<kKind, UnitsInLanes>(d, a, u, value);
+    });
+  }
 }
 
-// One lane at a time: the variant is rare and its sums run along the row.
-void ActivateDiceRow(const Activation& a, float* HWY_RESTRICT x, size_t units) {
-  const hn::CappedTag<float, 1> d;
-  float mean = 0;
-  for (size_t u = 0; u < units; ++u) mean += x[u];
-  mean /= static_cast<float>(units);
-  float sum = static_cast<float>(units) * a.eps;
-  for (size_t u = 0; u < units; ++u) sum += (x[u] - mean) * (x[u] - mean);
-  const auto inverse = InverseDeviation(d, hn::Set(d, sum));
-  for (size_t u = 0; u < units; ++u) {
-    const auto value = hn::LoadU(d, x + u);
-    const auto z = hn::Mul(hn::Sub(value, hn::Set(d, mean)), inverse);
-    hn::StoreU(Gate<ExactSigmoid>(d, value, z, hn::LoadU(d, a.alpha.data() + u)), d, x + u);
-  }
+void ActivateDiceRow(const Activation& a, float* x, size_t units) {
+  const hn::ScalableTag<float> all;
+  const auto n = static_cast<float>(units);
+  const float mean = SumOfUnits(all, x, 0, units, [](auto, auto value) HWY_ATTR { return value; }) / n;
+  const float squares = SumOfUnits(all, x, 0, units, [=](auto d, auto value) HWY_ATTR {
+    const auto centred = hn::Sub(value, hn::Set(d, mean));
+    return hn::Mul(centred, centred);
+  });
+  const float inverse = hn::GetLane(InverseDeviation(all, hn::Set(all, squares + n * a.eps)));
+  ReplaceUnits(all, x, 0, units, [&, mean, inverse](auto d, size_t u, auto value) HWY_ATTR {
+    const auto z = hn::Mul(hn::Sub(value, hn::Set(d, mean)), hn::Set(d, inverse));
+    return Gate<ExactSigmoid>(d, value, z, hn::LoadU(d, a.alpha.data() + u));
+  });
 }
 
 void ActivateImpl(const Activation& a, float* x, size_t rows, size_t units, size_t stride) {
