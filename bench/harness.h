@@ -18,7 +18,8 @@ struct Shape {
   size_t candidates;
   size_t behaviours;
 };
-inline constexpr Shape kShapes[] = {{1, 50}, {50, 50}, {200, 50}, {200, 100}, {500, 100}, {1000, 100}, {200, 1000}};
+inline constexpr Shape kShapes[] = {{1, 50},    {8, 20},    {50, 50},    {200, 50},
+                                    {200, 100}, {500, 100}, {1000, 100}, {200, 1000}};
 std::string Name(const Shape& shape);  // "200x100"
 
 // One way in which the kernels can compute. The last part of a benchmark's name.

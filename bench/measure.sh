@@ -4,8 +4,8 @@
 #   bench/measure.sh [--quick] [--out DIRECTORY] [--bin DIRECTORY] [--rows N] [STEP...]
 #   bench/measure.sh --publish [--out DIRECTORY] [STEP...]
 #
-#   STEP       of (minutes, about): stages (3) peers (3) service (13) curve (2) find-max (4) rpc-floor (3) sharing (1)
-#              scaling (4); all of them
+#   STEP       of (minutes, about): stages (3) small (1) peers (3) service (13) curve (2) find-max (4) rpc-floor (3)
+#              sharing (1) scaling (4); all of them
 #   --quick    all in a few minutes, to see that nothing is broken: its figures mean nothing and cannot be published
 #   --out      where the tables (STEP.md), pictures (*.svg), reports (*.html) and raw figures go (build/measure)
 #   --bin      what to measure (default: builds it, with the peers); without the peers if they are not there
@@ -15,7 +15,7 @@
 # Every table begins with the command, the machine and the date. A step that fails does not keep the others from running.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-all='stages peers service curve find-max rpc-floor sharing scaling'
+all='stages small peers service curve find-max rpc-floor sharing scaling'
 quick='' publish='' out='' bin='' rows=1e7 steps=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -85,6 +85,14 @@ stages() {
   cp "${reports[@]}" "$work/kernel.json" "$work/wire.json" "$out"
   heading 'bench/measure.sh stages    # model_bench, kernel_bench'
   "$root/bench/scaling/plot.py" stages "${reports[@]}" "$work/kernel.json" "$work/wire.json"
+}
+
+small() {
+  "$bin/model_bench" --benchmark_filter='^(score|kernels|parse|decode|rank|encode)/[a-z]*/(1x50|8x20)/' \
+    --benchmark_repetitions="$(pick 15 2)" --benchmark_enable_random_interleaving=true \
+    --benchmark_min_time="$(pick 0.02 0.001)" --benchmark_out="$out/small.json" >&2
+  heading "bench/measure.sh small    # model_bench, 15 repetitions interleaved"
+  "$root/bench/scaling/plot.py" small "$out/small.json"
 }
 
 peers() {

@@ -5,7 +5,9 @@
 //   model_bench --snapshot models/ads/7        a model of your own
 //
 // score/...        gather, attention, tower: DinModel::Score; tables of 1,000 rows, which stay in the cache
-// score_gather/... the same with 1,000,000 items and 10,000 of each other field, other ids in every request
+// kernels/...      only the calls of kernels that this score/ consists of, on data that stands ready: the difference is
+//                  the fixed cost of a request
+// score_gather/... score/ with 1,000,000 items and 10,000 of each other field, other ids in every request
 // parse/...        from bytes to the message
 // decode/...       from the message to rows, with every check of untrusted input
 // rank/...         the candidates, best first
@@ -24,7 +26,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/harness.h"
+#include "bench/kernel_calls.h"
 #include "benchmark/benchmark.h"
+#include "kernels/flush_denormals.h"
 #include "model/din_model.h"
 #include "model/input.h"
 #include "model/reference_model.h"
@@ -273,6 +277,31 @@ void Score(benchmark::State& state, Bed& bed, const Shape& shape, const Variant&
   state.counters["error"] = error;
 }
 
+// The same requests as Score's, in the same order.
+void Kernels(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant) {
+  const DinModel& model = bed.On(variant);
+  const std::vector<ScoringInput> inputs = DrawInputs(bed, model, shape, kRequests);
+  Workspace workspace;
+  std::vector<float> expected(shape.candidates);
+  model.Score(inputs[0], workspace, expected);
+  KernelCalls calls(model, bed.tensors(), shape.candidates, shape.behaviours);
+  std::vector<float> scores(shape.candidates);
+  const ScopedFlushDenormals flush;
+  calls.GatherRows(inputs[0]);
+  calls.Pool();
+  calls.Assemble();
+  calls.Tower(scores);
+  if (scores != expected) return Refuse(state, "the kernels alone give other scores than the model");
+  size_t next = 0;
+  for (auto _ : state) {
+    calls.GatherRows(inputs[next++ % inputs.size()]);
+    calls.Pool();
+    calls.Tower(scores);
+    benchmark::DoNotOptimize(scores.data());
+  }
+  Report(state, WorkCounter(model.resolved(), inputs[0]).Count(), variant);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 void Parse(benchmark::State& state, Bed& bed, const Shape& shape, const Variant& variant) {
@@ -436,6 +465,8 @@ absl::Status RegisterAll(InstructionSet isa, const std::string& snapshot) {
       AddStages(
           model.label, [=]() -> Bed& { return RandomBedOf(model.make, Tables::kInCache); }, variant);
       for (const Shape& shape : kShapes) {
+        Add("kernels", model.label, shape, variant,
+            [=](auto& state) { Kernels(state, RandomBedOf(model.make, Tables::kInCache), shape, variant); });
         Add("score_gather", model.label, shape, variant, [=](auto& state) {
           Score(state, RandomBedOf(model.make, Tables::kLarge), shape, variant, model.item_row);
         });
@@ -449,13 +480,11 @@ constexpr char kHelp[] =
     "model_bench: a request from its bytes to those of the answer; each stage is checked before it is timed\n\n"
     "  model_bench --isa all --benchmark_filter=score/\n"
     "  model_bench --snapshot models/ads/7 --benchmark_filter='200x100'\n\n"
-    "Stages: parse, decode, score, score_gather (large tables, other ids every time), rank, encode. `peak` is the "
-    "share\n"
-    "of the multiply-add rate and `limit` that of multiply-adds, sigmoids and memory together, as this very run "
-    "measured\n"
-    "them: compare figures of one run only. `error`: largest difference to the definition in double; above 1e-5 it is\n"
-    "not timed. bf16 may be off by what the snapshot states, or 0.01 (0.1 above 100 behaviours, for which the random\n"
-    "weights are not made).\n";
+    "Stages: parse, decode, score, kernels (of score, the calls of kernels alone), score_gather (large tables, other\n"
+    "ids every time), rank, encode. `peak` is the share of the multiply-add rate and `limit` that of multiply-adds,\n"
+    "sigmoids and memory together, as this very run measured them: compare figures of one run only. `error`: largest\n"
+    "difference to the definition in double; above 1e-5 it is not timed. bf16 may be off by what the snapshot states,\n"
+    "or 0.01 (0.1 above 100 behaviours, for which the random weights are not made).\n";
 
 }  // namespace
 }  // namespace din::bench

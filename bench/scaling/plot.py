@@ -3,6 +3,8 @@
 
   plot.py scaling DIRECTORY OUT     pairs.csv, rows.csv, models.csv, memory.csv of scaling_bench -> OUT/scaling-*.svg, tables
   plot.py stages REPORT.json...     tables of what kernel_bench and model_bench wrote with --benchmark_out
+  plot.py small REPORT.json         the fixed cost of small requests, from model_bench's repetitions of score, kernels, parse,
+                                    decode, rank and encode
   plot.py sweep REPORT.json OUT.svg the latency-throughput curve of `din-load --sweep ... --json REPORT.json`; exit code 3:
                                     there is none, since no run was valid
   plot.py max REPORT.json...        what `din-load --find-max ... --json REPORT.json` found, one after the other
@@ -12,6 +14,7 @@ import html
 import json
 import math
 import pathlib
+import statistics
 import sys
 
 COLOURS = ["#1f9d8a", "#3b76d6", "#e07b1a", "#b8438f", "#6b7280", "#8a6d1f"]
@@ -182,6 +185,36 @@ def stages(reports):
             print(f'| {name} | {number(entry["us"])} | {rate} | ' + " | ".join(shares) + " |")
 
 
+def small(report):
+    data = json.loads(report.read_text(encoding="utf-8"))
+    us = {}
+    for entry in sorted(data["benchmarks"], key=lambda entry: entry["family_index"]):
+        if "error_occurred" in entry:
+            sys.exit(f"{entry['name']}: {entry['error_message']}")
+        if entry["run_type"] == "iteration":
+            us.setdefault(tuple(entry["name"].split("/")), []).append(entry["cpu_time"])
+
+    def spread(values):
+        values = sorted(values)
+        return f"{statistics.median(values):.2f} ± {(values[len(values) * 3 // 4] - values[len(values) // 4]) / 2:.2f}"
+
+    isa = data["context"]["instruction set"]
+    wire = ("parse", "decode", "rank", "encode")
+    print("Microseconds of CPU, median and half the distance of the quartiles of "
+          f"{max(map(len, us.values()))} repetitions in random order.\n\n"
+          "| B x H | score | its kernels alone | beyond them | " + " | ".join(wire) + " | all but the kernels |\n"
+          + "|---" * (5 + len(wire)) + "|")
+    for stage, model, shape, variant in us:
+        if stage != "score":
+            continue
+        score, kernels = us["score", model, shape, variant], us["kernels", model, shape, variant]
+        beyond = statistics.median(score) - statistics.median(kernels)
+        around = [statistics.median(us[stage, model, shape, isa]) for stage in wire]
+        precision = variant.removeprefix(isa).removeprefix("-") or "fp32"
+        print(f'| {model} {shape.replace("x", " x ")}, {precision} | {spread(score)} | {spread(kernels)} | {beyond:.2f} | '
+              + " | ".join(f"{time:.2f}" for time in around) + f" | {beyond + sum(around):.2f} |")
+
+
 def sweep(report, out):
     data = json.loads(report.read_text(encoding="utf-8"))
     runs = [run for run in data["runs"] if run["valid"]]
@@ -212,6 +245,8 @@ def maxima(reports):
 if __name__ == "__main__":
     if len(sys.argv) >= 3 and sys.argv[1] == "stages":
         stages([pathlib.Path(argument) for argument in sys.argv[2:]])
+    elif len(sys.argv) == 3 and sys.argv[1] == "small":
+        small(pathlib.Path(sys.argv[2]))
     elif len(sys.argv) == 4 and sys.argv[1] == "scaling":
         scaling(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     elif len(sys.argv) == 4 and sys.argv[1] == "sweep":

@@ -39,6 +39,17 @@ class PlotTest(unittest.TestCase):
         self.assertLess(x0, x1)
         self.assertGreater(y0, y1)  # pixels count downwards
 
+    def test_small_tells_what_a_request_takes_beyond_its_kernels(self):
+        times = {"score/m/1x50/avx2": [9, 8, 10], "kernels/m/1x50/avx2": [7, 7, 8], "parse/m/1x50/avx2": [0.5],
+                 "decode/m/1x50/avx2": [0.25], "rank/m/1x50/avx2": [0.125], "encode/m/1x50/avx2": [0.25]}
+        entries = [{"name": name, "run_type": "iteration", "family_index": f, "cpu_time": us}
+                   for f, (name, all_us) in enumerate(times.items()) for us in all_us]
+        entries.append({"name": "score/m/1x50/avx2_median", "run_type": "aggregate", "family_index": 0, "cpu_time": 99})
+        report = {"context": {"instruction set": "avx2"}, "benchmarks": entries}
+        (self.directory / "report.json").write_text(json.dumps(report))
+        self.assertIn("| m 1 x 50, fp32 | 9.00 ± 1.00 | 7.00 ± 0.50 | 2.00 | 0.50 | 0.25 | 0.12 | 0.25 | 3.12 |",
+                      self.plot("small", self.directory / "report.json"))
+
     def test_sweep_leaves_out_runs_that_are_not_valid(self):
         latency = {"p50": 900, "p90": 2000, "p99": 4000, "p999": 9000}
         report = {"runs": [{"valid": v, "offered_rate": r, "latency_us": latency}
