@@ -5,18 +5,18 @@
 #   bench/measure.sh --publish [--out DIRECTORY] [STEP...]
 #
 #   STEP       of (minutes, about): stages (3) small (1) peers (3) service (13) curve (2) find-max (4) rpc-floor (3)
-#              sharing (1) scaling (4); all of them
+#              sharing (1) scaling (5); all of them
 #   --quick    all in a few minutes, to see that nothing is broken: its figures mean nothing and cannot be published
 #   --out      where the tables (STEP.md), pictures (*.svg), reports (*.html) and raw figures go (build/measure)
 #   --bin      what to measure (default: builds it, with the peers); without the peers if they are not there
-#   --rows     of the largest table in scaling, 128 bytes each (1e7)
+#   --rows     of the largest table in scaling, 128 bytes each (1e8, as far as memory reaches)
 #   --publish  measure nothing: put what DIRECTORY has into docs/benchmarks.md and README.md, in place of older figures
 #
 # Every table begins with the command, the machine and the date. A step that fails does not keep the others from running.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 all='stages small peers service curve find-max rpc-floor sharing scaling'
-quick='' publish='' out='' bin='' rows=1e7 steps=()
+quick='' publish='' out='' bin='' rows=1e8 steps=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -180,9 +180,10 @@ scaling() {
   for what in "pairs $(pick 1e7 1e4)" "rows $(pick "$rows" 1e4)" "models $(pick 256 4)" "memory $(pick 8e6 1e6)"; do
     log "scaling: $what"
     # shellcheck disable=SC2086  # two words
-    "$bin/scaling_bench" $what >"$out/${what%% *}.csv"
+    "$bin/scaling_bench" $what >"$out/${what%% *}.csv" 2>>"$work/left-out" || { cat "$work/left-out" >&2; return 1; }
   done
   "$root/bench/scaling/plot.py" scaling "$out" "$out"
+  [ ! -s "$work/left-out" ] || { echo; cat "$work/left-out"; }
 }
 
 failed=()

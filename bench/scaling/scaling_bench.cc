@@ -1,12 +1,14 @@
 // How the cost of a request grows. Prints "series,x,y" lines for plot.py; bench/measure.sh puts the two together.
 //
 //   scaling_bench pairs [MOST]    microseconds against candidates x behaviours, up to MOST (1e7)
-//   scaling_bench rows [MOST]     microseconds against rows of the item table (F16), up to MOST (1e8)
+//   scaling_bench rows [MOST]     microseconds against rows of the item table (F16), up to MOST (1e8), as far as memory
+//                                 reaches; look-ups in small pages as well, and cache misses one after the other
 //   scaling_bench models [MOST]   microseconds against the number of models that take turns, up to MOST (256)
 //   scaling_bench memory [MOST]   megabytes of a loaded snapshot, and seconds that loading takes, up to MOST rows (8e6)
 //
 // One thread, the best instruction set. A figure is the median over repetitions. Scores are not checked here:
 // model_bench does that, for the same model and kernels.
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +30,7 @@
 #include "model/din_model.h"
 #include "model_loader/load_model.h"
 #include "model_loader/memory.h"
+#include "model_loader/memory_budget.h"
 #include "model_loader/snapshot_writer.h"
 #include "tests/model/bench_model.h"
 #include "tests/model/random_request.h"
@@ -102,12 +105,15 @@ void Pairs(double most) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+enum class Pages { kHuge, kSmall };
+
 // Another number of rows for the item table, of F16 numbers within [-1, 1) in memory of its own.
-MemoryRegion ResizeItems(RawModel& raw, int64_t rows) {
+MemoryRegion ResizeItems(RawModel& raw, int64_t rows, Pages pages = Pages::kHuge) {
   raw.spec.mutable_tables(0)->set_rows(rows);
   raw.spec.mutable_id_maps(0)->mutable_identity()->set_size(rows);
   const size_t values = static_cast<size_t>(rows) * kItemWidth;
   MemoryRegion memory = OrDie(MemoryRegion::Create(values * sizeof(uint16_t)));
+  if (pages == Pages::kSmall) madvise(memory.data(), memory.size(), MADV_NOHUGEPAGE);
   // Four at a time, each with an exponent below that of one: the fill must not take minutes.
   auto* words = reinterpret_cast<uint64_t*>(memory.data());
   uint64_t state = 1;
@@ -120,23 +126,51 @@ MemoryRegion ResizeItems(RawModel& raw, int64_t rows) {
   return memory;
 }
 
+constexpr size_t kRowBytes = kItemWidth * sizeof(uint16_t);
+
+// Which row is read is known only when the row before has come.
+double ReadInTurnUs(const MemoryRegion& table, size_t rows, size_t reads) {
+  uint64_t state = 1;
+  return MedianUs([&](size_t) {
+    for (size_t r = 0; r < reads; ++r) {
+      const auto row = static_cast<size_t>((state >> 32) * rows >> 32);
+      state = state * 6364136223846793005 + 1442695040888963407 +
+              *reinterpret_cast<const uint64_t*>(table.data() + row * kRowBytes);
+    }
+    [[maybe_unused]] volatile uint64_t kept = state;  // or nothing need be read
+  });
+}
+
 void Rows(double most) {
   constexpr size_t kCandidates = 200, kBehaviours = 100;
-  for (const double rows : {1e4, 1e5, 1e6, 1e7, 3e7, 5e7, 1e8}) {
+  for (const double rows : {1e4, 1e5, 1e6, 1e7, 3e7, 1e8}) {
     if (rows > most) break;
-    RawModel raw = testing::PaperModel();
-    const MemoryRegion memory = ResizeItems(raw, static_cast<int64_t>(rows));
-    const auto model = OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet()));
-    // So many that what one has read is out of the caches when its turn comes again: 600,000 rows of 128 bytes.
-    const std::vector<ScoringInput> inputs = DrawInputs(raw, *model, kCandidates, kBehaviours, 2000);
-    Print("whole request", rows, ScoreUs(*model, inputs));
-    const EmbeddingTable table{memory.data(), RowType::kF16, static_cast<size_t>(rows), kItemWidth};
-    std::vector<float> out(kCandidates * kItemWidth);
-    Print("look-up of 200 items", rows, MedianUs([&](size_t n) {
-            // Other requests than those that were scored just now.
-            const auto& ids = inputs[(n + inputs.size() / 2) % inputs.size()].columns[0].rows;
-            Gather(table, ids, out.data(), kItemWidth, BestInstructionSet());
-          }));
+    // And a gigabyte for all else.
+    const MemoryBudget budget = TightestMemoryBudget(0);
+    const double free = static_cast<double>(budget.limit) - static_cast<double>(budget.used);
+    if (const double needed = rows * kRowBytes + 1e9; needed > free) {
+      std::fprintf(stderr, "scaling_bench: left out %.0f rows and more: they need %.1f GB, %.1f are free\n", rows,
+                   needed * 1e-9, free * 1e-9);
+      break;
+    }
+    for (const Pages pages : {Pages::kHuge, Pages::kSmall}) {
+      RawModel raw = testing::PaperModel();
+      const MemoryRegion memory = ResizeItems(raw, static_cast<int64_t>(rows), pages);
+      const auto model = OrDie(DinModel::Create(raw.spec, raw.tensors, BestInstructionSet()));
+      // So many that what one has read is out of the caches when its turn comes again: 600,000 rows of 128 bytes.
+      const std::vector<ScoringInput> inputs = DrawInputs(raw, *model, kCandidates, kBehaviours, 2000);
+      if (pages == Pages::kHuge) Print("whole request", rows, ScoreUs(*model, inputs));
+      const EmbeddingTable table{memory.data(), RowType::kF16, static_cast<size_t>(rows), kItemWidth};
+      std::vector<float> out(kCandidates * kItemWidth);
+      Print(pages == Pages::kHuge ? "look-up of 200 items" : "in small pages", rows, MedianUs([&](size_t n) {
+              // Other requests than those that were scored just now.
+              const auto& ids = inputs[(n + inputs.size() / 2) % inputs.size()].columns[0].rows;
+              Gather(table, ids, out.data(), kItemWidth, BestInstructionSet());
+            }));
+      if (pages == Pages::kHuge) {
+        Print("200 reads in turn", rows, ReadInTurnUs(memory, static_cast<size_t>(rows), kCandidates));
+      }
+    }
   }
 }
 
