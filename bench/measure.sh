@@ -163,8 +163,8 @@ find-max() {
 
 rpc-floor() {
   heading 'bench/measure.sh rpc-floor    # bench/rpc_floor.sh'
-  "$root/bench/rpc_floor.sh" --bin "$bin" --duration "$(pick 5s 200ms)" --search "$(pick 2s 200ms)" \
-    --precision "$(pick 0.05 0.4)"
+  "$root/bench/rpc_floor.sh" --bin "$bin" --duration "$(pick 2s 200ms)" --rounds "$(pick 3 1)" --search "$(pick 1s 200ms)" \
+    --precision "$(pick 0.1 0.4)"
 }
 
 sharing() {

@@ -1,51 +1,47 @@
 #!/usr/bin/env bash
-# What the network costs and what is ours: din-server beside a server that answers the same requests at once without
-# scoring (the RPC floor), in one run. One request at a time over UDS and TCP, then the highest rate, in Markdown.
+# What the network costs and what is ours: din-server, in fp32 and in bf16, beside a server that answers the same requests
+# at once without scoring (the RPC floor), in one run. One request at a time over UDS and TCP, over UDS with pinned scoring
+# threads, too; then the highest rate over UDS, and what TCP costs at that rate. In Markdown.
 #
-#   bench/rpc_floor.sh [--shape paper|compact] [--candidates N] [--behaviours N] [--rate N] [--duration TIME]
-#                      [--objective 'p99<20ms'] [--search TIME] [--precision SHARE]
+#   bench/rpc_floor.sh [--shape paper|compact] [--candidates N] [--behaviours N] [--rate N] [--duration TIME] [--rounds N]
+#                      [--scheduling ordinary|realtime] [--objective 'p99<20ms'] [--search TIME] [--precision SHARE]
 #                      [--server-flags '--share-requests off'] [--bin DIRECTORY]
 #
-# --rate: requests/s of the one-at-a-time runs, low enough that they do not meet. --search and --precision: of the search
-# for the highest rate, how long each try is and how near to the end. Needs the release build.
+# --rate and --scheduling: requests/s, so few that they do not meet, and the generator's priority in the one-at-a-time runs. In
+# each of the rounds every server has its turn of this duration, so that a bad spell of the machine hits all. --search and
+# --precision: of the search for the highest rate, how long each try is and how near to the end. Needs the release build.
 set -euo pipefail
-shape=paper candidates=200 behaviours=100 rate=100 duration=5s objective='p99<20ms' search=3s precision=0.05
-server_flags=
+shape=paper candidates=200 behaviours=100 rate=100 duration=2s rounds=3 objective='p99<20ms' search=1s precision=0.1
+scheduling=ordinary server_flags=
 bin=$(dirname "$0")/../build/release/bin
 while [ $# -gt 0 ]; do
   case $1 in
-    --shape) shape=$2 ;;
-    --candidates) candidates=$2 ;;
-    --behaviours) behaviours=$2 ;;
-    --rate) rate=$2 ;;
-    --duration) duration=$2 ;;
-    --objective) objective=$2 ;;
-    --search) search=$2 ;;
-    --precision) precision=$2 ;;
-    --server-flags) server_flags=$2 ;;
-    --bin) bin=$2 ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --shape | --candidates | --behaviours | --rate | --duration | --rounds | --scheduling | --objective | \
+      --search | --precision | --server-flags | --bin)
+      [ $# -ge 2 ] || { echo "rpc_floor: $1 needs a value (see --help)" >&2; exit 2; }
+      name=${1#--}
+      declare "${name//-/_}=$2"
+      shift 2 ;;
     *) echo "rpc_floor: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
-  shift 2
 done
 
 work=$(mktemp -d)
-servers=()
+declare -A pids ports
 cleanup() {
-  [ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2>/dev/null || true
+  [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true
   rm -rf "$work"
 }
 trap cleanup EXIT
 export OMP_NUM_THREADS=1
 "$bin/bench-snapshot" "$shape" "$work/models/$shape" 1 1000000 10000
 
-# $1: where its log goes; then the command. Sets `started`.
+# start SERVER COMMAND...: what it prints is in SERVER.log.
 start() {
-  local log=$1; shift
-  "$@" >"$work/$log" 2>&1 &
-  started=$!
-  servers+=("$started")
+  local server=$1; shift
+  "$@" >"$work/$server.log" 2>&1 &
+  pids[$server]=$!
 }
 
 # wait_for FILE PATTERN: until a line of it matches.
@@ -54,65 +50,112 @@ wait_for() {
     grep -qE "$2" "$work/$1" 2>/dev/null && return
     sleep 0.1
   done
-  cat "$work/$1" >&2
+  cat "$work"/*.log >&2
   echo "rpc_floor: no server after a minute" >&2
   exit 1
 }
 
-# shellcheck disable=SC2086  # several flags
-start dinserve.log "$bin/din-server" --model-root "$work/models" --listen 127.0.0.1:0 --listen "unix:$work/dinserve" \
-  --port-file "$work/dinserve.port" $server_flags
-dinserve_pid=$started
-start floor.log "$bin/constant_time_server" --unix "$work/floor"
-floor_pid=$started
-wait_for dinserve.port '^[0-9]+$'
-wait_for floor.log '^port '
-dinserve_port=$(head -1 "$work/dinserve.port")
-floor_port=$(sed -n 's/^port //p' "$work/floor.log")
-
-load() {  # SERVER PID REPORT FLAG...
-  local server=$1 pid=$2 report=$3; shift 3
-  # 3: the generator was late, which the report says.
-  "$bin/din-load" --server "$server" --server-pid "$pid" --warm-up 1s --scheduling realtime --json "$work/$report" "$@" \
-    >"$work/load.log" 2>&1 || [ $? = 3 ] || { cat "$work/load.log" "$work"/*.log >&2; exit 1; }
+# dinserve NAME FLAG...
+dinserve() {
+  local server=$1; shift
+  # shellcheck disable=SC2086  # several flags
+  start "$server" "$bin/din-server" --model-root "$work/models" --listen 127.0.0.1:0 --listen "unix:$work/$server" \
+    --port-file "$work/$server.port" "$@" $server_flags
+  wait_for "$server.port" '^[0-9]+$'
+  ports[$server]=$(head -1 "$work/$server.port")
 }
 
-# The same requests for both: those that are drawn for the model.
-load "unix:$work/dinserve" "$dinserve_pid" unused.json --rate "$rate" --duration 1s --distinct 512 \
-  --candidates "$candidates" --behaviours "$behaviours" --record "$work/requests.bin"
+start floor "$bin/constant_time_server" --unix "$work/floor"
+wait_for floor.log '^port '
+ports[floor]=$(sed -n 's/^port //p' "$work/floor.log")
+dinserve fp32 --precision fp32
+dinserve bf16 --precision bf16
+dinserve fp32-pinned --precision fp32 --pin-threads on
+dinserve bf16-pinned --precision bf16 --pin-threads on
+# Where there are no instructions for bf16, the server falls back to fp32.
+contestants='floor fp32'
+! grep -q 'event="model live".* precision=bf16' "$work/bf16.log" || contestants+=' bf16'
 
-echo "$shape, $candidates candidates x $behaviours behaviours"
-echo
-echo "| | p50 | p99 one at a time, us | server's CPU, us a request |"
-echo "|---|---|---|---|"
-for network in unix tcp; do
-  for server in floor dinserve; do
-    pid=${server}_pid port=${server}_port
-    address=$([ $network = unix ] && echo "unix:$work/$server" || echo "127.0.0.1:${!port}")
-    load "$address" "${!pid}" run.json --requests "$work/requests.bin" --rate "$rate" --arrivals constant --duration "$duration"
-    python3 - "$work/run.json" "$server, $network" <<'PYTHON'
-import json, sys
-run = json.load(open(sys.argv[1]))["runs"][0]
-cpu = 1e6 / run["goodput_per_core"] if run.get("goodput_per_core") else float("nan")
-late = "" if run["valid"] else " (invalid: the generator was late)"
-print(f"| {sys.argv[2]} | {run['latency_us']['p50']:.0f} | {run['latency_us']['p99']:.0f} | {cpu:.0f}{late} |", flush=True)
-PYTHON
-  done
-done
-echo
-echo "| highest rate with $objective, unix | requests/s | a core-second of the server |"
-echo "|---|---|---|"
-for server in floor dinserve; do
-  pid=${server}_pid
-  load "unix:$work/$server" "${!pid}" run.json --requests "$work/requests.bin" --rate "$rate" --duration "$search" --warm-up 300ms \
-    --drain 2s --find-max "$objective" --precision "$precision"
-  python3 - "$work/run.json" "$server" <<'PYTHON'
+# load NETWORK SERVER FLAG...: the report is in run.json.
+load() {
+  local address=unix:$work/$2 server=$2
+  [ "$1" = UDS ] || address=127.0.0.1:${ports[$server]}
+  shift 2
+  # 3: the generator was late, which the report says.
+  "$bin/din-load" --server "$address" --server-pid "${pids[$server]}" --json "$work/run.json" "$@" >"$work/load" 2>&1 ||
+    [ $? = 3 ] || { cat "$work/load" "$work"/*.log >&2; exit 1; }
+}
+
+# The same requests for all: those that are drawn for the model.
+load UDS fp32 --rate "$rate" --duration 1s --warm-up 1s --distinct 512 --candidates "$candidates" --behaviours "$behaviours" \
+  --record "$work/requests.bin"
+
+# note STEP NETWORK SERVER: what the report says becomes a line of the results.
+note() {
+  /usr/bin/python3 - "$work/run.json" "$@" >>"$work/results" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))
-rate = report["max"]["rate"]
-at_rate = [r for r in report["runs"] if r["valid"] and abs(r["offered_rate"] - rate) < 1e-6 * max(1, rate)]
-per_core = [r["goodput_per_core"] for r in at_rate if r.get("goodput_per_core")]
-shown = f"{sum(per_core) / len(per_core):.0f}" if per_core else "no valid run"
-print(f"| {sys.argv[2]} | {rate:.0f} | {shown} |", flush=True)
+runs, rate = report["runs"], report["max"]["rate"] if "max" in report else None
+if rate is not None:
+    runs = [run for run in runs if run["valid"] and abs(run["offered_rate"] - rate) < 1e-6 * max(1, rate)]
+print(json.dumps([*sys.argv[2:], rate, [[run["valid"], run["latency_us"]["p50"], run["latency_us"]["p99"],
+                                         run.get("goodput_per_core") or 0] for run in runs]]))
 PYTHON
+}
+
+# A sender that spins before it sends is on time whatever woke up late, and what it takes is taken while nothing is asked.
+for _ in $(seq "$rounds"); do
+  for where in UDS TCP pinned; do
+    for server in $contestants; do
+      network=${where/pinned/UDS}
+      [ $where != pinned ] || server+=-pinned
+      [ "$server" != floor-pinned ] || continue
+      load "$network" "$server" --requests "$work/requests.bin" --rate "$rate" --arrivals constant --duration "$duration" \
+        --warm-up 300ms --spin 1ms --scheduling "$scheduling"
+      note alone "$network" "$server"
+    done
+  done
 done
+start=10000
+for server in $contestants; do
+  load UDS "$server" --requests "$work/requests.bin" --rate "$start" --duration "$search" --warm-up 300ms --drain 2s \
+    --scheduling realtime --find-max "$objective" --precision "$precision"
+  note max UDS "$server"
+  start=$((4 * rate))
+  most=$(/usr/bin/python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["max"]["rate"] or "")' "$work/run.json")
+  [ -n "$most" ] || continue
+  load TCP "$server" --requests "$work/requests.bin" --rate "$most" --duration "$duration" --warm-up 300ms --drain 2s \
+    --scheduling realtime
+  note max TCP "$server"
+done
+
+/usr/bin/python3 - "$work/results" "$shape, $candidates candidates x $behaviours behaviours" "$rounds" "$objective" <<'PYTHON'
+import collections, json, statistics, sys
+file, what, rounds, objective = sys.argv[1:]
+alone, most = collections.defaultdict(list), {}
+for step, network, server, rate, runs in map(json.loads, open(file)):
+    if step == "alone":
+        alone[network, server] += runs
+    else:
+        rates_per_core = [run[3] for run in runs if run[0]]
+        most[network, server] = rate, statistics.median(rates_per_core) if rates_per_core else 0
+name = lambda server: server if server == "floor" else "dinserve " + server.replace("-", ", ")
+print(f"{what}. One at a time; median of {rounds} rounds, least and most:\n")
+print("| one at a time | p50, us | p99, us | server's CPU, us a request |\n|---|---|---|---|")
+for (network, server), runs in alone.items():
+    valid = [run[1:] for run in runs if run[0]]
+    if not valid:
+        print(f"| {network}, {name(server)} | the generator was late | | |")
+        continue
+    late = f", {len(runs) - len(valid)} left out: the generator was late" if len(valid) < len(runs) else ""
+    p50, p99, per_core = map(sorted, zip(*valid))
+    spread = lambda values: f"{statistics.median(values):,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})"
+    cpu = sorted(1e6 / rate for rate in per_core if rate)
+    print(f"| {network}, {name(server)}{late} | {spread(p50)} | {spread(p99)} | {spread(cpu) if cpu else ''} |")
+print(f"\n| highest rate over UDS with {objective} | requests/s | requests/s/core | over TCP at this rate: requests/s/core |\n"
+      "|---|---|---|---|")
+per_core = lambda found: f"{found[1]:,.0f}" if found[1] else "no valid run"
+for (network, server), found in most.items():
+    if network == "UDS":
+        print(f"| {name(server)} | {found[0]:,.0f} | {per_core(found)} | {per_core(most.get(('TCP', server), (0, 0)))} |")
+PYTHON
