@@ -5,7 +5,7 @@
 #   bench/measure.sh --publish [--out DIRECTORY] [STEP...]
 #
 #   STEP       of (minutes, about): stages (3) small (1) peers (3) service (13) curve (2) find-max (4) rpc-floor (3)
-#              sharing (1) scaling (5); all of them
+#              sharing (1) scaling (2); all of them
 #   --quick    all in a few minutes, to see that nothing is broken: its figures mean nothing and cannot be published
 #   --out      where the tables (STEP.md), pictures (*.svg), reports (*.html) and raw figures go (build/measure)
 #   --bin      what to measure (default: builds it, with the peers); without the peers if they are not there
