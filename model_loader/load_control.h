@@ -36,16 +36,23 @@ class LoadControl {
   absl::Status Advance(uint64_t bytes);
   void BeginVerifying() const { options_.on_verifying(); }
 
+  // --- For those who let it run ---
+
+  // It has waited too long for a core, and goes on at a higher priority.
+  void MarkStarved() { starved_.store(true, std::memory_order_relaxed); }
+
   // --- For those who look on ---
 
   uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
   uint64_t total() const { return total_.load(std::memory_order_relaxed); }  // 0: not known yet
+  bool starved() const { return starved_.load(std::memory_order_relaxed); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
   const Options options_;
   std::atomic<bool> cancelled_ = false;
+  std::atomic<bool> starved_ = false;
   std::atomic<uint64_t> bytes_ = 0;
   std::atomic<uint64_t> total_ = 0;
   std::mutex mutex_;

@@ -111,6 +111,7 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& reque
 // This thread decides, and holds locks that orders wait for, so it keeps its priority.
 absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest& request) {
   const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds waited) {
+    request.control->MarkStarved();
     const std::lock_guard lock(mutex_);
     options_.on_event({.kind = LifecycleEvent::Kind::kStarved,
                        .model = request.model,
@@ -119,10 +120,9 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest&
                                                std::chrono::duration<double>(waited).count(), Name(priority))});
   };
   absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
-  background_->Run([&] { loaded = CallLoader(request); },
-                   {.patience = options_.patience,
-                    .on_raise = on_raise,
-                    .hurry = [&] { return !request.control->Check().ok(); }});
+  background_->Run(
+      [&] { loaded = CallLoader(request); },
+      {.patience = options_.patience, .on_raise = on_raise, .hurry = [&] { return !request.control->Check().ok(); }});
   return loaded;
 }
 

@@ -53,6 +53,7 @@ void EncodeModelStatus(const ModelStatus& model, v1::ModelStatus& out) {
   if (model.progress != nullptr) {
     out.set_loading_bytes(model.progress->bytes());
     out.set_loading_total_bytes(model.progress->total());
+    out.set_loading_starved(model.progress->starved());
   }
   out.set_refused_version(model.refused_version);
   if (model.refused_version != 0) out.set_refused_reason(std::string(model.refused.message()));

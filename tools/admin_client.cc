@@ -130,6 +130,7 @@ std::string StatusNote(const v1::ModelStatus& status) {
       absl::StrAppend(&how_far, ", ", 100 * status.loading_bytes() / status.loading_total_bytes(), " % of ",
                       HumanBytes(status.loading_total_bytes()));
     }
+    if (status.loading_starved()) absl::StrAppend(&how_far, ", starved of a core");
     parts.push_back(absl::StrCat("version ", status.loading_version(), " is ", how_far));
   }
   if (!status.retiring_versions().empty()) {

@@ -635,6 +635,7 @@ TEST_F(SnapshotWatcherTest, AStarvedLoadIsReportedAndGoesOn) {
   counter_.freeing_thread = std::thread::id();
   options.load = [&](const LoadRequest& request) -> absl::StatusOr<ModelHandle> {
     EXPECT_TRUE(wait_for(starved));
+    EXPECT_TRUE(request.control->starved());
     return FakeModel(request.model, request.version, counter_);
   };
   Publish("1");

@@ -1,9 +1,11 @@
 #include "server/model_metadata.h"
 
+#include <memory>
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model_loader/load_control.h"
 #include "tests/model_loader/snapshot_fixture.h"
 #include "tests/server/shop_server.h"
 
@@ -99,6 +101,11 @@ TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
   behind.refused_version = 5;
   behind.refused = absl::DataLossError("weights.safetensors: chunk 0 differs");
   behind.loading_version = 6;
+  const auto progress = std::make_shared<LoadControl>();
+  progress->SetTotal(100);
+  ASSERT_TRUE(progress->Advance(40).ok());
+  progress->MarkStarved();
+  behind.progress = progress;
   shop.SetStatus(behind);
   ASSERT_TRUE(Answer("shop").ok());
   ASSERT_EQ(response_.statuses_size(), 1);
@@ -108,6 +115,9 @@ TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
   EXPECT_EQ(status.live_version(), 4);
   EXPECT_GT(status.live_since_ms(), 0);
   EXPECT_EQ(status.loading_version(), 6);
+  EXPECT_EQ(status.loading_bytes(), 40u);
+  EXPECT_EQ(status.loading_total_bytes(), 100u);
+  EXPECT_TRUE(status.loading_starved());
   EXPECT_EQ(status.refused_version(), 5);
   EXPECT_EQ(status.refused_reason(), "weights.safetensors: chunk 0 differs");
 }
