@@ -558,7 +558,7 @@ class Bench {
     std::vector<Window> windows = FindWindows(result.log.events, kModel);
     result.strain = SumStrain(result.log.strains, windows);
     result.phases_with_stolen = LatencyByPhase(result.requests, windows);
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    const int cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     result.stolen = FindStolen(result.log.strains, cores);
     std::ranges::copy(result.stolen, std::back_inserter(windows));
     result.phases = LatencyByPhase(result.requests, windows);
@@ -618,7 +618,7 @@ std::string ToText(const Result& result) {
   std::string text = ToText(result.phases);
   if (result.phases.contains(Phase::kStolen)) {
     const StrainByPhase& strain = result.strain;
-    absl::StrAppendFormat(&text, "\nA hypervisor had the cores for %.2f s; counting those requests, too:\n%s",
+    absl::StrAppendFormat(&text, "\nA hypervisor took %.2f core-seconds in all; counting those requests, too:\n%s",
                           strain.steady.stolen + strain.any.stolen, ToText(result.phases_with_stolen));
   }
   for (const auto& [what, seconds] : {std::pair("full versions were live", &result.log.full_seconds),

@@ -14,7 +14,11 @@ constexpr int64_t kAfterSwap = 50 * kMs;
 constexpr int64_t kAfterUnload = 20 * kMs;
 constexpr int64_t kLongestUnload = 1000 * kMs;  // an old version that was pinned for longer does nothing until its end
 constexpr int64_t kSettle = 100 * kMs;
+// Of the cores between two samples, which are 0.1 s apart; but at least two ticks of the kernel's count, whose one may
+// be the rest of what went before. A queue at 0.7 of the highest rate takes twice as long to work off as it took to
+// grow.
 constexpr double kStolenShare = 0.05;
+constexpr double kStolenSeconds = 0.015;
 constexpr int64_t kAfterStolen = 500 * kMs;
 
 Phase OfOther(Phase phase) {
@@ -115,7 +119,7 @@ std::vector<Window> FindStolen(const std::vector<Strain>& samples, int cores) {
   for (size_t i = 1; i < samples.size(); ++i) {
     const Strain &before = samples[i - 1], &after = samples[i];
     const double seconds = static_cast<double>(after.at_ns - before.at_ns) * 1e-9;
-    if (after.stolen - before.stolen < kStolenShare * cores * seconds) continue;
+    if (after.stolen - before.stolen < std::max(kStolenSeconds, kStolenShare * cores * seconds)) continue;
     windows.push_back({Phase::kStolen, before.at_ns, after.at_ns + kAfterStolen});
   }
   return windows;
@@ -136,7 +140,7 @@ std::map<Phase, PhaseLatency> LatencyByPhase(const std::vector<Request>& request
     auto window = std::ranges::lower_bound(sorted, request.due_ns - longest, {}, &Window::begin_ns);
     for (; window != sorted.end() && window->begin_ns <= done; ++window) {
       if (window->end_ns >= request.due_ns) in.insert({window->phase, Phase::kAny});
-      settling |= window->end_ns + kSettle >= request.due_ns;
+      settling |= window->phase != Phase::kStolen && window->end_ns + kSettle >= request.due_ns;
     }
     if (!settling) in.insert(Phase::kSteady);
     if (in.contains(Phase::kStolen)) in = {Phase::kStolen};

@@ -90,8 +90,7 @@ class Canvas {
       Text(x + 24, 42, text, "#333", "start");
       x += 50 + 7.5 * static_cast<double>(std::string_view(text).size());
     }
-    Text(x, 42, p_.stolen.empty() ? "shaded: loading" : "shaded: loading; dark: a hypervisor had the cores", "#333",
-         "start");
+    Text(x, 42, p_.stolen.empty() ? "shaded: loading" : "shaded: loading; dark: cores taken away", "#333", "start");
   }
 
   void Shade(const Window& window, const char* colour, double opacity) {

@@ -32,7 +32,7 @@ struct Strain {
   uint64_t minor_faults = 0;
   uint64_t major_faults = 0;
   uint64_t shootdowns = 0;  // of TLBs, of the whole machine: the kernel counts no threads there
-  double stolen = 0;        // seconds for which a hypervisor had the cores, all cores together
+  double stolen = 0;        // core-seconds that a hypervisor took of the whole machine, in ticks of 10 ms
 };
 Strain ReadStrain(pid_t server);
 

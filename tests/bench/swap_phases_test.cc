@@ -86,9 +86,9 @@ TEST(PhasesTest, ARequestCountsInEveryStretchThatItTouches) {
 }
 
 TEST(PhasesTest, ARequestWithoutCoresCountsNowhereElse) {
-  // 30 ms of two cores in the second 100, and nothing worth mentioning in the third.
+  // 30 ms of two cores in the second 100, and a tick in the third.
   const auto at = [](int64_t ms, double stolen) { return Strain{.at_ns = ms * kMs, .stolen = stolen}; };
-  const auto stolen = FindStolen({at(1000, 5), at(1100, 5), at(1200, 5.03), at(1300, 5.035)}, 2);
+  const auto stolen = FindStolen({at(1000, 5), at(1100, 5), at(1200, 5.03), at(1300, 5.04)}, 2);
   ASSERT_EQ(stolen.size(), 1u);
   EXPECT_EQ(stolen[0].phase, Phase::kStolen);
   EXPECT_EQ(stolen[0].begin_ns, 1100 * kMs);
@@ -101,6 +101,8 @@ TEST(PhasesTest, ARequestWithoutCoresCountsNowhereElse) {
   EXPECT_EQ(phases.at(Phase::kAny).requests, 2u);
   EXPECT_DOUBLE_EQ(phases.at(Phase::kAny).max_us, 3000);
   EXPECT_EQ(phases.at(Phase::kStolen).requests, 2u);
+  // Behind it, and in nothing else.
+  EXPECT_EQ(LatencyByPhase({At(1750, 1)}, stolen).at(Phase::kSteady).requests, 1u);
 }
 
 TEST(PhasesTest, AFailedRequestHasNoLatencyButIsCounted) {
