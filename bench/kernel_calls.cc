@@ -1,6 +1,7 @@
 #include "bench/kernel_calls.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <utility>
 
@@ -23,26 +24,21 @@ KernelCalls::Floats KernelCalls::Zeros(size_t n) {
 }
 
 KernelCalls::KernelCalls(const DinModel& model, const TensorMap& tensors, size_t candidates, size_t behaviours)
-    : model_(model), spec_(model.resolved()), width_(spec_.attentions[0].key.width) {
+    : model_(model), spec_(model.resolved()), width_(spec_.attentions.at(0).key.width) {
+  if (spec_.attentions.size() != 1 || spec_.attentions[0].value_width != width_ || !spec_.interactions.empty() ||
+      !spec_.pre_towers.empty() || !spec_.wide.empty()) {
+    std::fprintf(stderr, "KernelCalls: not a reference model\n");
+    std::abort();
+  }
   TensorReader reader(tensors);
   unit_ =
       ActivationUnit::Create(OrDie(FoldActivationUnit(spec_, 0, reader)), model.instruction_set(), model.precision());
   std::vector<DenseLayerWeights> layers = OrDie(FoldTower(spec_, reader));
-  // The columns of the tower's first layer that are the user's are a layer of their own.
   DenseLayerWeights& first = layers[0];
-  DenseLayerWeights user{.out = first.out, .bias = first.bias};
-  std::vector<float> rest;
-  auto column = first.weight.begin();
-  for (size_t unit = 0; unit < first.out; ++unit) {
-    for (const ResolvedSpec::Term& term : spec_.tower.input) {
-      std::vector<float>& to = term.per_candidate() ? rest : user.weight;
-      to.insert(to.end(), column, column + static_cast<ptrdiff_t>(term.width()));
-      column += static_cast<ptrdiff_t>(term.width());
-    }
+  DenseLayerWeights user;
+  if (!std::ranges::all_of(spec_.tower.input, &ResolvedSpec::Term::per_candidate)) {
+    user = SplitOffUser(spec_.tower, first);
   }
-  user.in = user.weight.size() / user.out;
-  first.in -= user.in;
-  first.weight = std::move(rest);
 
   const size_t rows = DenseLayer::PaddedRows(candidates);
   size_t widest = 0, scratch = 0;
@@ -74,9 +70,10 @@ KernelCalls::KernelCalls(const DinModel& model, const TensorMap& tensors, size_t
                         stride});
   };
   const ResolvedSpec::Attention& attention = spec_.attentions[0];
-  for (size_t i = 0; i < attention.key.slots.size(); ++i) {
-    look_up(attention.key.slots[i], keys_.get() + attention.key.offsets[i], width_);
-    look_up(attention.query.slots[i], queries_.get() + attention.query.offsets[i], width_);
+  for (const auto& [concat, rows] : {std::pair(&attention.key, keys_.get()), {&attention.query, queries_.get()}}) {
+    for (size_t i = 0; i < concat->slots.size(); ++i) {
+      look_up(concat->slots[i], rows + concat->offsets[i], width_);
+    }
   }
   size_t offset = 0;
   for (const ResolvedSpec::Term& term : spec_.tower.input) {

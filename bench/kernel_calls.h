@@ -1,5 +1,5 @@
 // The kernels that scoring a request of a reference model calls, and nothing else: what DinModel::Score takes beyond
-// them is its fixed cost.
+// them is the cost of knowing which ones.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,9 @@
 
 namespace din::bench {
 
-// For models of one attention, whose query is all that they know of a candidate, with a tower. One thread. `model` and
-// `tensors` must outlive it.
+// For the reference models: one attention without a post layer, whose query is all that they know of a candidate, F32
+// tables, a tower, and nothing else. One thread. `model` and `tensors` must
+// outlive it.
 class KernelCalls {
  public:
   // For requests of up to this many candidates and behaviours.

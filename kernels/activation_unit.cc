@@ -430,7 +430,7 @@ void ActivateHidden(const PackedUnit& unit, size_t i, size_t first, size_t end, 
   const PackedUnit::Layer& layer = unit.layers[i];
   const size_t columns = vectors * kLanes;
   if (i + 2 == unit.layers.size()) {
-    if (Step::kMatrix) ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
+    if constexpr (Step::kMatrix) ActivateUnits<ExactSigmoid>(layer.activation, x, first, end, columns);
     return;
   }
   ActivateUnits<typename Step::HiddenSigmoid, typename Step::HiddenOutput>(layer.activation, x, first, end, columns);
@@ -530,7 +530,8 @@ template <class Step>
 void ScoreBlock(const PackedUnit& unit, float* x, size_t vectors, float* scores) {
   const PackedUnit::Layer& layer = unit.layers.back();
   const Activation& a = unit.layers[unit.layers.size() - 2].activation;
-  switch (Step::kMatrix ? ActivationKind::kNone : a.kind) {
+  if constexpr (Step::kMatrix) return ScoreVectors<ActivationKind::kNone>(layer, a, x, vectors, scores);
+  switch (a.kind) {
     case ActivationKind::kSigmoid:
       return ScoreVectors<ActivationKind::kSigmoid>(layer, a, x, vectors, scores);
     case ActivationKind::kTanh:

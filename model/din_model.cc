@@ -145,24 +145,6 @@ bool IsMixed(const ResolvedSpec::Network& network) {
                                                  [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
 }
 
-// Takes the columns of the user's terms and the bias out of `layer`, and gives them as a layer of their own.
-DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer) {
-  DenseLayerWeights user{.out = layer.out, .bias = layer.bias};
-  std::vector<float> rest;
-  for (size_t u = 0; u < layer.out; ++u) {
-    auto column = layer.weight.begin() + static_cast<std::ptrdiff_t>(u * layer.in);
-    for (const ResolvedSpec::Term& term : network.input) {
-      std::vector<float>& to = term.per_candidate() ? rest : user.weight;
-      to.insert(to.end(), column, column + static_cast<std::ptrdiff_t>(term.width()));
-      column += static_cast<std::ptrdiff_t>(term.width());
-    }
-  }
-  user.in = user.weight.size() / layer.out;
-  layer.in -= user.in;
-  layer.weight = std::move(rest);
-  return user;
-}
-
 constexpr double kActivationWork = 8;
 
 double RowWork(const DenseChain& chain) {

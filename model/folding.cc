@@ -345,8 +345,7 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldPreTower(const ResolvedSpec& 
   const std::string prefix = absl::StrCat("pre", p);
   std::optional<Affine> pending;
   if (pre.has_in_bn()) {
-    DIN_ASSIGN_OR_RETURN(pending,
-                         ReadBatchNorm(pre.in_bn(), prefix + ".in_bn", spec.pre_towers[p].in_width, tensors));
+    DIN_ASSIGN_OR_RETURN(pending, ReadBatchNorm(pre.in_bn(), prefix + ".in_bn", spec.pre_towers[p].in_width, tensors));
   }
   DIN_ASSIGN_OR_RETURN(std::vector<FoldedLayer> layers,
                        FoldLayers(pre.layers(), prefix, spec.pre_towers[p].in_width, pending, tensors));
@@ -389,6 +388,23 @@ absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tens
   DIN_ASSIGN_OR_RETURN(const Doubles bias, tensors.Weights("bias.global", {1}));
   DIN_ASSIGN_OR_RETURN(const std::vector<float> folded, ToFloats(bias, "bias.global"));
   return folded[0];
+}
+
+DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer) {
+  DenseLayerWeights user{.out = layer.out, .bias = layer.bias};
+  std::vector<float> rest;
+  for (size_t u = 0; u < layer.out; ++u) {
+    auto column = layer.weight.begin() + static_cast<std::ptrdiff_t>(u * layer.in);
+    for (const ResolvedSpec::Term& term : network.input) {
+      std::vector<float>& to = term.per_candidate() ? rest : user.weight;
+      to.insert(to.end(), column, column + static_cast<std::ptrdiff_t>(term.width()));
+      column += static_cast<std::ptrdiff_t>(term.width());
+    }
+  }
+  user.in = user.weight.size() / layer.out;
+  layer.in -= user.in;
+  layer.weight = std::move(rest);
+  return user;
 }
 
 }  // namespace din

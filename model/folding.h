@@ -1,5 +1,5 @@
-// From the raw layers of a snapshot to what the kernels run: BatchNorm, Dice statistics, score scale and the ordering of
-// the attention's input disappear into weights, in fp64, at load (DESIGN.md, "Folding").
+// From the raw layers of a snapshot to what the kernels run: BatchNorm, Dice statistics, score scale and the ordering
+// of the attention's input disappear into weights, in fp64, at load (DESIGN.md, "Folding").
 //
 //   Linear, BatchNorm                  -> one Linear
 //   BatchNorm before a Linear          -> that Linear
@@ -36,5 +36,9 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldTower(const ResolvedSpec& spe
 
 // The global bias where there is no tower that takes it, otherwise 0.
 absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tensors);
+
+// Takes the columns of the user's terms and the bias out of a network's first layer, and gives them as a layer of their
+// own that runs once for all candidates. For networks that have terms of both.
+DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer);
 
 }  // namespace din

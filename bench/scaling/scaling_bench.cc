@@ -147,10 +147,10 @@ void Rows(double most) {
     if (rows > most) break;
     // And a gigabyte for all else.
     const MemoryBudget budget = TightestMemoryBudget(0);
-    const double free = static_cast<double>(budget.limit) - static_cast<double>(budget.used);
-    if (const double needed = rows * kRowBytes + 1e9; needed > free) {
+    const double left = static_cast<double>(budget.limit) - static_cast<double>(budget.used);
+    if (const double needed = rows * kRowBytes + 1e9; needed > left) {
       std::fprintf(stderr, "scaling_bench: left out %.0f rows and more: they need %.1f GB, %.1f are free\n", rows,
-                   needed * 1e-9, free * 1e-9);
+                   needed * 1e-9, left * 1e-9);
       break;
     }
     for (const Pages pages : {Pages::kHuge, Pages::kSmall}) {

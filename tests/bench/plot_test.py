@@ -47,7 +47,7 @@ class PlotTest(unittest.TestCase):
         entries.append({"name": "score/m/1x50/avx2_median", "run_type": "aggregate", "family_index": 0, "cpu_time": 99})
         report = {"context": {"instruction set": "avx2"}, "benchmarks": entries}
         (self.directory / "report.json").write_text(json.dumps(report))
-        self.assertIn("| m 1 x 50, fp32 | 9.00 ± 1.00 | 7.00 ± 0.50 | 2.00 | 0.50 | 0.25 | 0.12 | 0.25 | 3.12 |",
+        self.assertIn("| m 1 x 50, fp32 | 9.00 ± 1.00 | 7.00 ± 0.50 | 2.00 ± 1.50 | 0.50 | 0.25 | 0.12 | 0.25 | 3.12 |",
                       self.plot("small", self.directory / "report.json"))
 
     def test_sweep_leaves_out_runs_that_are_not_valid(self):
