@@ -106,8 +106,8 @@ absl::StatusOr<ReadableFile> OpenListed(const Directory& directory, const Manife
 
 // Gives fresh memory its pages before the kernel writes there. A page fault inside pread() holds the lock of the
 // address space, whose holder may lose its core in this thread at idle priority: the next mprotect() of anybody's
-// malloc waited for that, and all requests behind it, for up to 0.4 s on a busy machine. A fault of our own holds the
-// lock of this region alone.
+// malloc waited for that, and all requests behind it, for up to 0.4 s on a busy machine. Since Linux 6.4 a fault
+// of our own holds the lock of this region alone.
 void TouchPages(std::span<std::byte> fresh) {
   constexpr size_t kPage = 4096;  // the smallest
   volatile std::byte* const bytes = fresh.data();

@@ -29,8 +29,8 @@ void TuneHeap() {
   // for up to 11 s in an experiment on a busy machine. Arenas that nobody needs cost nothing.
   mallopt(M_ARENA_MAX, 1024);
   // An arena that grows, shrinks or maps takes the lock of the address space, which whoever loads or frees a model
-  // takes, too. So it begins with room for what a busy server needs, of which only what is used takes memory, and keeps
-  // that.
+  // takes, too. So it begins with room for two of the largest messages, of which only what is used takes memory, and
+  // keeps it; a block larger than a message is still mapped by itself.
   mallopt(M_TOP_PAD, 8 << 20);
   mallopt(M_TRIM_THRESHOLD, 16 << 20);
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
