@@ -127,7 +127,7 @@ TEST_P(MatrixUnitTest, AnElementDependsOnItsRowAndColumnAlone) {
 }
 
 TEST(MatrixUnitOfCpuTest, IsWhatThePrecisionsStandOn) {
-  const bool amx = __builtin_cpu_supports("avx512f") && MatrixUnitOfCpu() != nullptr;
+  const bool amx = BestInstructionSet() == InstructionSet::kAvx512 && MatrixUnitOfCpu() != nullptr;
   std::cout << "matrix unit of this CPU: " << (amx ? "AMX" : "none") << "\n";
   EXPECT_EQ(CurrentMatrixUnit(), MatrixUnitOfCpu());
   EXPECT_EQ(Supports(BestInstructionSet(), Precision::kFp32Split), amx);
