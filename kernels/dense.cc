@@ -246,7 +246,10 @@ std::string_view DenseLibrary() {
   return name;
 }
 
-bool LimitDenseInstructionSet(InstructionSet limit) {
+bool LimitDenseInstructionSet([[maybe_unused]] InstructionSet limit) {
+#if !defined(__x86_64__)
+  return true;  // there is one set, and oneDNN refuses every limit
+#else
   switch (limit) {
     case InstructionSet::kBaseline:
       return dnnl::set_max_cpu_isa(dnnl::cpu_isa::sse41) == dnnl::status::success;
@@ -256,6 +259,7 @@ bool LimitDenseInstructionSet(InstructionSet limit) {
       return dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core) == dnnl::status::success;
   }
   return false;
+#endif
 }
 
 }  // namespace din
