@@ -12,25 +12,11 @@ case ${1:-} in
   *) echo "amx: unknown option $1 (see --help)" >&2; exit 2 ;;
 esac
 source=$PWD
+. tests/unpack.sh
 mkdir -p build/amx && cd build/amx
 
-# unpack SUITE PACKAGE...: into SUITE/, with what they depend on, with an apt configuration of its own.
-unpack() {
-  local suite=$1 apt=$PWD/$1.apt; shift
-  [ -e "$suite/.ready" ] && return
-  echo "amx: packages from Debian $suite"
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$suite"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$apt/sources.list"
-  : >"$apt/status"
-  local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$apt/lists"
-    -o Dir::State::Status="$apt/status" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1)
-  apt-get "${options[@]}" update
-  apt-get "${options[@]}" install --no-install-recommends --download-only -y "$@" >/dev/null
-  for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$suite"; done
-  touch "$suite/.ready"
-}
-unpack trixie bochs bochs-term bochsbios vgabios
-unpack bookworm isolinux syslinux-common xorriso
+unpack trixie amd64 bochs bochs-term bochsbios vgabios
+unpack bookworm amd64 isolinux syslinux-common xorriso
 
 # Of the kernel's own sources; without an operating system there are no exceptions and no red zone.
 flags="-std=c++20 -O2 -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector -mno-red-zone
@@ -41,10 +27,10 @@ gcc -c "$source/tests/amx/boot.S" -o boot.o
 ld --no-warn-rwx-segments -T "$source/tests/amx/link.ld" -nostdlib -o program.elf boot.o main.o matrix_unit.o
 mkdir -p cd/isolinux
 objcopy -O binary program.elf cd/isolinux/program
-modules=bookworm/usr/lib/syslinux/modules/bios
-cp bookworm/usr/lib/ISOLINUX/isolinux.bin "$modules"/{ldlinux,libcom32,mboot}.c32 cd/isolinux/
+modules=bookworm-amd64/usr/lib/syslinux/modules/bios
+cp bookworm-amd64/usr/lib/ISOLINUX/isolinux.bin "$modules"/{ldlinux,libcom32,mboot}.c32 cd/isolinux/
 printf 'DEFAULT p\nPROMPT 0\nTIMEOUT 1\nLABEL p\n KERNEL mboot.c32\n APPEND program\n' >cd/isolinux/isolinux.cfg
-LD_LIBRARY_PATH=bookworm/usr/lib/x86_64-linux-gnu bookworm/usr/bin/xorriso -as mkisofs -quiet -o boot.iso \
+LD_LIBRARY_PATH=bookworm-amd64/usr/lib/x86_64-linux-gnu bookworm-amd64/usr/bin/xorriso -as mkisofs -quiet -o boot.iso \
   -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table cd
 
 cat >bochsrc <<END
@@ -52,8 +38,8 @@ config_interface: textconfig
 display_library: rfb, options="timeout=0"
 cpu: model=sapphire_rapids, count=1, ips=100000000, reset_on_triple_fault=0
 memory: guest=64, host=64
-romimage: file=$PWD/trixie/usr/share/bochs/BIOS-bochs-latest
-vgaromimage: file=$PWD/trixie/usr/share/bochs/VGABIOS-lgpl-latest
+romimage: file=$PWD/trixie-amd64/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=$PWD/trixie-amd64/usr/share/bochs/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path=$PWD/boot.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=$PWD/serial.txt
@@ -64,9 +50,9 @@ info: action=ignore
 END
 echo "amx: running in Bochs"
 rm -f serial.txt
-libraries=$PWD/trixie/usr/lib/x86_64-linux-gnu
+libraries=$PWD/trixie-amd64/usr/lib/x86_64-linux-gnu
 (yes c || true) | head -50 | LTDL_LIBRARY_PATH=$libraries/bochs/plugins TERM=dumb "$libraries/ld-linux-x86-64.so.2" \
-  --library-path "$libraries:$libraries/pulseaudio" trixie/usr/bin/bochs-bin -q -f bochsrc >bochs.out 2>&1 &
+  --library-path "$libraries:$libraries/pulseaudio" trixie-amd64/usr/bin/bochs-bin -q -f bochsrc >bochs.out 2>&1 &
 bochs=$!
 trap 'kill $bochs 2>/dev/null || true' EXIT
 for ((i = 0; i < 300; ++i)); do
