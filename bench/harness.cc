@@ -159,6 +159,13 @@ void Refuse(benchmark::State& state, const std::string& why) {
   state.SkipWithError(why.c_str());
 }
 
+AlignedFloats Aligned(size_t n) {
+  const size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
+  AlignedFloats floats(static_cast<float*>(std::aligned_alloc(64, bytes)));
+  std::fill_n(floats.get(), bytes / sizeof(float), 0.0f);  // pages that were never written are all one page of zeros
+  return floats;
+}
+
 int RunBenchmarks(int argc, char** argv, const Program& program) {
   std::vector<std::string> arguments(argv, argv + argc);
   for (const std::string& argument : arguments) {

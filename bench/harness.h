@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -50,6 +52,13 @@ void Report(benchmark::State& state, const Work& work, const Variant& variant);
 
 // Instead of timing: the result differs from the reference, or there is none. The program then exits with 1.
 void Refuse(benchmark::State& state, const std::string& why);
+
+// Zeros, at a cache line.
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using AlignedFloats = std::unique_ptr<float, Free>;
+AlignedFloats Aligned(size_t n);
 
 struct Program {
   std::string help;  // what it measures, for --help

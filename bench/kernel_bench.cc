@@ -65,18 +65,6 @@ class Random {
   std::mt19937 engine_{1};
 };
 
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using AlignedFloats = std::unique_ptr<float, Free>;
-
-AlignedFloats Aligned(size_t n) {
-  const size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
-  AlignedFloats floats(static_cast<float*>(std::aligned_alloc(64, bytes)));
-  std::fill_n(floats.get(), bytes / sizeof(float), 0.0f);  // pages that were never written are all one page of zeros
-  return floats;
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 
 struct Model {

@@ -14,15 +14,6 @@ namespace din::bench {
 
 using testing::OrDie;
 
-void KernelCalls::Free::operator()(float* p) const { std::free(p); }
-
-KernelCalls::Floats KernelCalls::Zeros(size_t n) {
-  const size_t bytes = (n * sizeof(float) / 64 + 1) * 64;
-  Floats floats(static_cast<float*>(std::aligned_alloc(64, bytes)));
-  std::fill_n(floats.get(), bytes / sizeof(float), 0.0f);
-  return floats;
-}
-
 KernelCalls::KernelCalls(const DinModel& model, const TensorMap& tensors, size_t candidates, size_t behaviours)
     : model_(model), spec_(model.resolved()), width_(spec_.attentions.at(0).key.width) {
   if (spec_.attentions.size() != 1 || spec_.attentions[0].value_width != width_ || !spec_.interactions.empty() ||
@@ -36,9 +27,7 @@ KernelCalls::KernelCalls(const DinModel& model, const TensorMap& tensors, size_t
   std::vector<DenseLayerWeights> layers = OrDie(FoldTower(spec_, reader));
   DenseLayerWeights& first = layers[0];
   DenseLayerWeights user;
-  if (!std::ranges::all_of(spec_.tower.input, &ResolvedSpec::Term::per_candidate)) {
-    user = SplitOffUser(spec_.tower, first);
-  }
+  if (IsMixed(spec_.tower)) user = SplitOffUser(spec_.tower, first);
 
   const size_t rows = DenseLayer::PaddedRows(candidates);
   size_t widest = 0, scratch = 0;
@@ -51,15 +40,15 @@ KernelCalls::KernelCalls(const DinModel& model, const TensorMap& tensors, size_t
   if (user.in > 0) user_layer_ = create(user);
   for (const DenseLayerWeights& weights : layers) tower_.push_back(create(weights));
 
-  queries_ = Zeros(candidates * width_);
-  keys_ = Zeros(behaviours * width_);
-  pooled_ = Zeros(candidates * width_);
-  user_ = Zeros(DenseLayer::PaddedRows(1) * user.in);
-  user_out_ = Zeros(DenseLayer::PaddedRows(1) * user.out);
-  input_ = Zeros(rows * first.in);
-  for (Floats& floats : between_) floats = Zeros(rows * widest);
-  unit_scratch_ = Zeros(unit_->ScratchFloats(candidates, behaviours));
-  dense_scratch_ = Zeros(scratch);
+  queries_ = Aligned(candidates * width_);
+  keys_ = Aligned(behaviours * width_);
+  pooled_ = Aligned(candidates * width_);
+  user_ = Aligned(DenseLayer::PaddedRows(1) * user.in);
+  user_out_ = Aligned(DenseLayer::PaddedRows(1) * user.out);
+  input_ = Aligned(rows * first.in);
+  for (AlignedFloats& floats : between_) floats = Aligned(rows * widest);
+  unit_scratch_ = Aligned(unit_->ScratchFloats(candidates, behaviours));
+  dense_scratch_ = Aligned(scratch + 1);
 
   const auto look_up = [&](int slot, float* out, size_t stride) {
     const ResolvedSpec::Slot& s = spec_.slots[slot];

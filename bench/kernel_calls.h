@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "bench/harness.h"
 #include "kernels/activation_unit.h"
 #include "kernels/dense.h"
 #include "kernels/gather.h"
@@ -17,8 +18,7 @@
 namespace din::bench {
 
 // For the reference models: one attention without a post layer, whose query is all that they know of a candidate, F32
-// tables, a tower, and nothing else. One thread. `model` and `tensors` must
-// outlive it.
+// tables, a tower, and nothing else. One thread. `model` and `tensors` must outlive it.
 class KernelCalls {
  public:
   // For requests of up to this many candidates and behaviours.
@@ -31,10 +31,6 @@ class KernelCalls {
   void Tower(std::span<float> scores);
 
  private:
-  struct Free {
-    void operator()(float* p) const;
-  };
-  using Floats = std::unique_ptr<float[], Free>;
   // Where the rows of one feature go.
   struct Lookup {
     EmbeddingTable table;
@@ -42,7 +38,6 @@ class KernelCalls {
     float* out;
     size_t stride;
   };
-  static Floats Zeros(size_t n);
 
   const DinModel& model_;
   const ResolvedSpec& spec_;
@@ -53,7 +48,7 @@ class KernelCalls {
   std::vector<Lookup> lookups_;
   size_t candidates_ = 0;
   size_t behaviours_ = 0;
-  Floats queries_, keys_, pooled_, user_, user_out_, input_, between_[2], unit_scratch_, dense_scratch_;
+  AlignedFloats queries_, keys_, pooled_, user_, user_out_, input_, between_[2], unit_scratch_, dense_scratch_;
 };
 
 }  // namespace din::bench

@@ -139,12 +139,6 @@ bool IsPerCandidate(const ResolvedSpec::Network& network) {
                      [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
 }
 
-// Terms of the user alone, and terms of the candidate.
-bool IsMixed(const ResolvedSpec::Network& network) {
-  return IsPerCandidate(network) && !std::all_of(network.input.begin(), network.input.end(),
-                                                 [](const ResolvedSpec::Term& term) { return term.per_candidate(); });
-}
-
 constexpr double kActivationWork = 8;
 
 double RowWork(const DenseChain& chain) {

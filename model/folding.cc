@@ -1,7 +1,9 @@
 #include "model/folding.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <string>
@@ -388,6 +390,11 @@ absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tens
   DIN_ASSIGN_OR_RETURN(const Doubles bias, tensors.Weights("bias.global", {1}));
   DIN_ASSIGN_OR_RETURN(const std::vector<float> folded, ToFloats(bias, "bias.global"));
   return folded[0];
+}
+
+bool IsMixed(const ResolvedSpec::Network& network) {
+  const auto of_candidate = std::ranges::count_if(network.input, &ResolvedSpec::Term::per_candidate);
+  return of_candidate > 0 && of_candidate < std::ranges::ssize(network.input);
 }
 
 DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer) {

@@ -37,8 +37,11 @@ absl::StatusOr<std::vector<DenseLayerWeights>> FoldTower(const ResolvedSpec& spe
 // The global bias where there is no tower that takes it, otherwise 0.
 absl::StatusOr<float> FoldLogitBias(const ResolvedSpec& spec, TensorReader& tensors);
 
+// Whether a network has terms of the user alone and terms of the candidate.
+bool IsMixed(const ResolvedSpec::Network& network);
+
 // Takes the columns of the user's terms and the bias out of a network's first layer, and gives them as a layer of their
-// own that runs once for all candidates. For networks that have terms of both.
+// own that runs once for all candidates. For networks that are mixed.
 DenseLayerWeights SplitOffUser(const ResolvedSpec::Network& network, DenseLayerWeights& layer);
 
 }  // namespace din

@@ -3,8 +3,8 @@
 
   plot.py scaling DIRECTORY OUT     pairs.csv, rows.csv, models.csv, memory.csv of scaling_bench -> OUT/scaling-*.svg, tables
   plot.py stages REPORT.json...     tables of what kernel_bench and model_bench wrote with --benchmark_out
-  plot.py small REPORT.json         what small requests take beyond their kernels, from model_bench's repetitions of score, kernels, parse,
-                                    decode, rank and encode
+  plot.py small REPORT.json         what small requests take beyond their kernels, from model_bench's repetitions of score,
+                                    kernels, parse, decode, rank and encode
   plot.py sweep REPORT.json OUT.svg the latency-throughput curve of `din-load --sweep ... --json REPORT.json`; exit code 3:
                                     there is none, since no run was valid
   plot.py max REPORT.json...        what `din-load --find-max ... --json REPORT.json` found, one after the other
@@ -194,9 +194,12 @@ def small(report):
         if entry["run_type"] == "iteration":
             us.setdefault(tuple(entry["name"].split("/")), []).append(entry["cpu_time"])
 
-    def spread(values):
+    def noise(values):
         values = sorted(values)
-        return f"{statistics.median(values):.2f} ± {(values[len(values) * 3 // 4] - values[len(values) // 4]) / 2:.2f}"
+        return (values[len(values) * 3 // 4] - values[len(values) // 4]) / 2
+
+    def spread(values):
+        return f"{statistics.median(values):.2f} ± {noise(values):.2f}"
 
     isa = data["context"]["instruction set"]
     wire = ("parse", "decode", "rank", "encode")
@@ -209,10 +212,10 @@ def small(report):
             continue
         score, kernels = us["score", model, shape, variant], us["kernels", model, shape, variant]
         beyond = statistics.median(score) - statistics.median(kernels)
-        noise = sum((values[len(values) * 3 // 4] - values[len(values) // 4]) / 2 for values in map(sorted, (score, kernels)))
         around = [statistics.median(us[stage, model, shape, isa]) for stage in wire]
         precision = variant.removeprefix(isa).removeprefix("-") or "fp32"
-        print(f'| {model} {shape.replace("x", " x ")}, {precision} | {spread(score)} | {spread(kernels)} | {beyond:.2f} ± {noise:.2f} | '
+        print(f'| {model} {shape.replace("x", " x ")}, {precision} | {spread(score)} | {spread(kernels)} | '
+              f"{beyond:.2f} ± {noise(score) + noise(kernels):.2f} | "
               + " | ".join(f"{time:.2f}" for time in around) + f" | {beyond + sum(around):.2f} |")
 
 
