@@ -110,14 +110,14 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& reque
 
 // This thread decides, and holds locks that orders wait for, so it keeps its priority.
 absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest& request) {
-  const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds waited) {
+  const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds starved) {
     request.control->MarkStarved();
     const std::lock_guard lock(mutex_);
     options_.on_event({.kind = LifecycleEvent::Kind::kStarved,
                        .model = request.model,
                        .version = request.version,
-                       .text = absl::StrFormat("waited %.1f s for a core; goes on at %s",
-                                               std::chrono::duration<double>(waited).count(), Name(priority))});
+                       .text = absl::StrFormat("starved of a core for %.1f s; goes on at %s",
+                                               std::chrono::duration<double>(starved).count(), Name(priority))});
   };
   absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
   background_->Run(

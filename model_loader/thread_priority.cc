@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <string>
@@ -49,15 +50,17 @@ const char* Name(BackgroundPriority priority) {
   return "?";
 }
 
-BackgroundPriority PriorityAfter(nanoseconds waited, nanoseconds patience) {
-  if (waited < patience) return BackgroundPriority::kIdle;
-  return waited < 2 * patience ? BackgroundPriority::kNice19 : BackgroundPriority::kNice10;
+nanoseconds Starved(const CoreTime& time) { return std::max(time.waited - 9 * time.ran, nanoseconds(0)); }
+
+BackgroundPriority PriorityAfter(nanoseconds starved, nanoseconds patience) {
+  if (starved < patience) return BackgroundPriority::kIdle;
+  return starved < 2 * patience ? BackgroundPriority::kNice19 : BackgroundPriority::kNice10;
 }
 
-std::optional<nanoseconds> WaitedForCore(pid_t thread) {
+std::optional<CoreTime> ReadCoreTime(pid_t thread) {
   std::ifstream in("/proc/self/task/" + std::to_string(thread) + "/schedstat");
   int64_t ran = 0, waited = 0;
-  if (in >> ran >> waited) return nanoseconds(waited);
+  if (in >> ran >> waited) return CoreTime{.ran = nanoseconds(ran), .waited = nanoseconds(waited)};
   return std::nullopt;
 }
 
@@ -88,11 +91,11 @@ void BackgroundThread::Loop(std::stop_token stop) {
 void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOptions& options) {
   if (!Start()) return work();  // better noticed than not done
   const auto begin = std::chrono::steady_clock::now();
-  std::optional<nanoseconds> waited_before;  // for its other works
-  std::atomic<pid_t> may_rise = 0;           // the thread, if it may; 0 before it has found out, too
+  std::optional<CoreTime> before;   // of its other works
+  std::atomic<pid_t> may_rise = 0;  // the thread, if it may; 0 before it has found out, too
   const std::function<void()> lowered = [&] {
     const bool may = LowerThisThread();
-    waited_before = options.waited(gettid());
+    before = options.core_time(gettid());
     if (may) may_rise = gettid();
     work();
   };
@@ -104,14 +107,15 @@ void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOp
     const pid_t thread = may_rise;
     if (thread == 0 || priority == BackgroundPriority::kNice10) continue;
     lock.unlock();
-    const std::optional<nanoseconds> in_all = options.waited(thread);
-    const nanoseconds waited =
-        in_all && waited_before ? *in_all - *waited_before : std::chrono::steady_clock::now() - begin;
+    const std::optional<CoreTime> now = options.core_time(thread);
+    const nanoseconds starved = now && before
+                                    ? Starved({.ran = now->ran - before->ran, .waited = now->waited - before->waited})
+                                    : std::chrono::steady_clock::now() - begin;
     const bool hurry = options.hurry();
-    const BackgroundPriority due = hurry ? BackgroundPriority::kNice10 : PriorityAfter(waited, options.patience);
-    if (due != priority && SetPriority(thread, due)) {
+    const BackgroundPriority due = hurry ? BackgroundPriority::kNice10 : PriorityAfter(starved, options.patience);
+    if (due > priority && SetPriority(thread, due)) {
       priority = due;
-      if (!hurry) options.on_raise(due, waited);
+      if (!hurry) options.on_raise(due, starved);
     }
     lock.lock();
   }

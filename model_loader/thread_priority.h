@@ -18,22 +18,30 @@ namespace din {
 enum class BackgroundPriority { kIdle, kNice19, kNice10 };
 const char* Name(BackgroundPriority);  // "idle", "nice 19", "nice 10"
 
-// What a thread may come to on a busy machine: the next higher priority each time that it has waited for a core for
-// `patience` more, in all. Waiting for the disk does not count, and on a machine with a core to spare nothing does, so
-// a load may be as long as it is large.
-BackgroundPriority PriorityAfter(std::chrono::nanoseconds waited, std::chrono::nanoseconds patience);
+// How long a thread had a core, and how long it was ready to run and had none. Waiting for a disk is neither.
+struct CoreTime {
+  std::chrono::nanoseconds ran{0};
+  std::chrono::nanoseconds waited{0};
+};
 
-// How long a thread of this process has been ready to run without a core; none where the kernel does not say.
-std::optional<std::chrono::nanoseconds> WaitedForCore(pid_t thread);
+// What a thread waited beyond nine times what it ran: nothing while it gets a tenth of a core or more, and grows with
+// the clock while it gets none. So a load may be as long as it is large, and makes way as long as it moves.
+std::chrono::nanoseconds Starved(const CoreTime& time);
+
+// What a thread may come to on a busy machine: the next higher priority for each `patience` that it has starved.
+BackgroundPriority PriorityAfter(std::chrono::nanoseconds starved, std::chrono::nanoseconds patience);
+
+// Of a thread of this process, since it began; none where the kernel does not say.
+std::optional<CoreTime> ReadCoreTime(pid_t thread);
 
 struct BackgroundOptions {
   std::chrono::nanoseconds patience = std::chrono::seconds(5);
-  std::function<void(BackgroundPriority, std::chrono::nanoseconds waited)> on_raise =
+  std::function<void(BackgroundPriority, std::chrono::nanoseconds starved)> on_raise =
       [](BackgroundPriority, std::chrono::nanoseconds) {};  // from the calling thread
   // True when the work is only to come to its end, because it was cancelled: at once kNice10.
   std::function<bool()> hurry = [] { return false; };
   // Tests have a clock of their own.
-  std::function<std::optional<std::chrono::nanoseconds>(pid_t)> waited = WaitedForCore;
+  std::function<std::optional<CoreTime>(pid_t)> core_time = ReadCoreTime;
   std::chrono::milliseconds look_every{100};
 };
 

@@ -195,7 +195,7 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"load-rate", "BYTES", "that a load may read a second, so that others on this disk notice less; 0: no limit",
          Bytes(&Config::load_rate, 0, uint64_t{1} << 40)},
         {"load-patience", "DURATION",
-         "a load that has waited so long for a core, in all, leaves the idle priority for nice 19, and after as long "
+         "a load that was so long without a tenth of a core leaves the idle priority for nice 19, and after as long "
          "again for nice 10",
          Duration(&Config::load_patience, milliseconds(0), hours(1))},
         {"state-dir", "DIR", "where pins, labels, rollbacks and the last good versions survive a restart",

@@ -624,7 +624,7 @@ TEST_F(SnapshotWatcherTest, AStarvedLoadIsReportedAndGoesOn) {
     if (event.kind != LifecycleEvent::Kind::kStarved) return;
     EXPECT_EQ(event.model, "m");
     EXPECT_EQ(event.version, 1);
-    EXPECT_NE(event.text.find("s for a core; goes on at nice 10"), std::string::npos) << event.text;
+    EXPECT_NE(event.text.find("starved of a core for 0.0 s; goes on at nice 10"), std::string::npos) << event.text;
     starved = true;
   };
   const auto wait_for = [](const std::atomic<bool>& what) {

@@ -42,8 +42,16 @@ bool MayRise() {
   return may;
 }
 
-TEST(ThreadPriorityTest, RisesWithTheTimeThatWasWaited) {
-  const auto after = [](nanoseconds waited) { return std::string(Name(PriorityAfter(waited, 5s))); };
+TEST(ThreadPriorityTest, StarvesWhoGetsLessThanATenthOfACore) {
+  EXPECT_EQ(Starved({}), 0s);
+  EXPECT_EQ(Starved({.ran = 10s, .waited = 0s}), 0s);
+  EXPECT_EQ(Starved({.ran = 1s, .waited = 9s}), 0s);
+  EXPECT_EQ(Starved({.ran = 1s, .waited = 12s}), 3s);
+  EXPECT_EQ(Starved({.ran = 0s, .waited = 12s}), 12s);
+}
+
+TEST(ThreadPriorityTest, RisesWithTheTimeThatItStarved) {
+  const auto after = [](nanoseconds starved) { return std::string(Name(PriorityAfter(starved, 5s))); };
   EXPECT_EQ(after(0s), "idle");
   EXPECT_EQ(after(5s - 1ns), "idle");
   EXPECT_EQ(after(5s), "nice 19");
@@ -65,38 +73,38 @@ TEST(ThreadPriorityTest, TheCallerKeepsItsPriorityAndTheWorkIsDoneOnReturn) {
 
 TEST(ThreadPriorityTest, StarvedWorkRisesStepByStepAndSaysSo) {
   if (!MayRise()) GTEST_SKIP() << "neither CAP_SYS_NICE nor RLIMIT_NICE 10";
-  std::atomic<int64_t> waited_seconds = 0;
+  std::atomic<int64_t> waited_seconds = 9;  // and ran for one
   std::vector<std::string> raised;
   BackgroundOptions options;
-  options.waited = [&](pid_t) { return std::chrono::seconds(waited_seconds); };
+  options.core_time = [&](pid_t) { return CoreTime{.ran = 1s, .waited = std::chrono::seconds(waited_seconds)}; };
   options.look_every = 1ms;
-  options.on_raise = [&](BackgroundPriority priority, nanoseconds waited) {
-    raised.push_back(std::string(Name(priority)) + " after " + std::to_string(waited / 1s));
+  options.on_raise = [&](BackgroundPriority priority, nanoseconds starved) {
+    raised.push_back(std::string(Name(priority)) + " after " + std::to_string(starved / 1s));
   };
   std::string helper;
   BackgroundThread thread;
   thread.Run(
       [&] {
         EXPECT_EQ(Priority(), "idle");
-        waited_seconds = 4;
+        waited_seconds = 13;
         std::this_thread::sleep_for(20ms);
         EXPECT_EQ(Priority(), "idle");
-        waited_seconds = 5;
+        waited_seconds = 14;
         EXPECT_EQ(WaitFor("nice 19"), "nice 19");
         std::jthread([&] { helper = Priority(); }).join();
-        waited_seconds = 10;
+        waited_seconds = 19;
         EXPECT_EQ(WaitFor("nice 10"), "nice 10");
       },
       options);
   EXPECT_EQ(helper, "nice 19") << "threads of the work";
   EXPECT_EQ(raised, (std::vector<std::string>{"nice 19 after 5", "nice 10 after 10"}));
-  // What it waited for its first work does not count for the next.
+  // Its first work does not count for the next.
   thread.Run(
       [&] {
         EXPECT_EQ(Priority(), "idle");
         std::this_thread::sleep_for(20ms);
         EXPECT_EQ(Priority(), "idle");
-        waited_seconds = 15;
+        waited_seconds = 24;
         EXPECT_EQ(WaitFor("nice 19"), "nice 19");
       },
       options);
@@ -107,7 +115,7 @@ TEST(ThreadPriorityTest, WhatTheKernelDoesNotCountIsTimeThatHasPassed) {
   BackgroundOptions options;
   options.patience = 10ms;
   options.look_every = 1ms;
-  options.waited = [](pid_t) { return std::nullopt; };
+  options.core_time = [](pid_t) { return std::nullopt; };
   RunInBackground([] { EXPECT_EQ(WaitFor("nice 10"), "nice 10"); }, options);
 }
 
@@ -144,12 +152,13 @@ TEST(ThreadPriorityTest, WithoutThePrivilegeToRiseItIsNeverIdle) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(ThreadPriorityTest, TheKernelCountsWhatAThreadWaited) {
-  const auto waited = WaitedForCore(gettid());
-  if (!waited) GTEST_SKIP() << "this kernel does not count";
-  EXPECT_GE(*waited, 0ns);
-  EXPECT_LT(*waited, 24h);
-  EXPECT_EQ(WaitedForCore(-1), std::nullopt);
+TEST(ThreadPriorityTest, TheKernelCountsWhatAThreadRanAndWaited) {
+  const auto time = ReadCoreTime(gettid());
+  if (!time) GTEST_SKIP() << "this kernel does not count";
+  EXPECT_GT(time->ran, 0ns);
+  EXPECT_GE(time->waited, 0ns);
+  EXPECT_LT(time->ran + time->waited, 24h);
+  EXPECT_FALSE(ReadCoreTime(-1).has_value());
 }
 
 }  // namespace
