@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test of dinserve on a machine that may have nothing installed yet.
 #
-#   ./test.sh            all: fences, unit, golden, property, fuzz-smoke and end-to-end tests; sanitizers
+#   ./test.sh            all: fences, unit, golden, property and end-to-end tests; libFuzzer, 20 s a target; sanitizers
 #   ./test.sh --quick    the release build's tests only
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -30,12 +30,14 @@ build() {
 run() { step "test $1"; ctest --preset "$1" -j "$jobs"; }
 
 step "packages"
-./setup.sh --clients --trainer
+if [ -n "$quick" ]; then ./setup.sh --clients --trainer; else ./setup.sh --clients --trainer --fuzz; fi
 if [ -z "$quick" ]; then
   build asan
   run asan
   build tsan
   run tsan
+  build fuzz
+  run fuzz
 fi
 # Last, so that the closing summary is that of what is deployed.
 build release
