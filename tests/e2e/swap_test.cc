@@ -1,7 +1,15 @@
 // New versions while the server answers.
+#include <signal.h>
+
 #include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <map>
+#include <optional>
+#include <random>
 #include <string>
 #include <thread>
 
@@ -78,6 +86,54 @@ TEST_F(SwapTest, CorruptedVersionIsRefusedAndTheOldOneServes) {
   EXPECT_THAT(metadata->statuses(0).refused_reason(), HasSubstr("weights.safetensors"));
   root_.PublishGolden(kFirst, "ads", 3);
   EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == 3; })) << server.Log();
+}
+
+// Kills; DIN_KILLS=1000 makes the long run.
+int Kills() {
+  const char* const kills = std::getenv("DIN_KILLS");
+  return kills != nullptr ? std::atoi(kills) : 25;
+}
+
+// While it finds, loads, verifies or swaps in a version, or remembers that it did.
+TEST_F(SwapTest, AServerKilledAtAnyMomentStartsAgainAndAnswersRight) {
+  using std::chrono::steady_clock;
+  constexpr uint32_t kSeed = 20251126;
+  SCOPED_TRACE(kSeed);
+  std::mt19937 random(kSeed);
+  const TempDirectory state;
+  const v1::GoldenCase& golden = (*snapshot_)->golden()[2];
+  const auto expect_right = [&](const v1::ScoreResponse& response, int64_t version) {
+    // The last good version serves first, and what came in the meantime goes live behind it.
+    EXPECT_TRUE(response.version() == version || response.version() == version - 1) << response.version();
+    ASSERT_EQ(response.scores_size(), golden.scores_size());
+    for (int rank = 0; rank < response.scores_size(); ++rank) {
+      EXPECT_NEAR(response.scores(rank), golden.scores(static_cast<int>(response.index(rank))), golden.tolerance());
+    }
+  };
+  root_.PublishGolden(kFirst, "ads", 1);
+  std::optional<steady_clock::duration> until_live;
+  int before_live = 0;
+  for (int64_t version = 1; version <= Kills() && !HasFailure(); ++version) {
+    RunningServer server(root_, {"--state-dir=" + state.path(), "--poll-interval=10ms"});
+    TestClient client(server.address());
+    const auto response = client.Score(Request());
+    ASSERT_TRUE(response.ok()) << response.status() << server.Log();
+    expect_right(*response, version);
+    EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == version; })) << server.Log();
+    const auto published = steady_clock::now();
+    root_.PublishGolden(kFirst, "ads", version + 1);
+    if (!until_live) {
+      ASSERT_TRUE(Eventually([&] { return LiveVersion(client) == version + 1; })) << server.Log();
+      until_live = steady_clock::now() - published;
+    } else {
+      std::this_thread::sleep_for(*until_live * std::uniform_real_distribution(0.0, 2.0)(random));
+    }
+    server.Signal(SIGKILL);
+    server.Wait();
+    const std::string live = "event=\"model live\" model=ads version=" + std::to_string(version + 1);
+    before_live += server.Log().find(live) == std::string::npos;
+  }
+  std::cout << Kills() << " kills, " << before_live << " before the new version was live" << std::endl;
 }
 
 TEST_F(SwapTest, AtTheStartTheNewestGoodVersionIsServed) {
