@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of docs/benchmarks.md and README.md. Nothing else should run on the machine meanwhile.
+# The figures of docs/benchmarks.md and README.md, but those of swaps. Nothing else should run on the machine meanwhile.
 #
 #   bench/measure.sh [--quick] [--out DIRECTORY] [--bin DIRECTORY] [--rows N] [STEP...]
 #   bench/measure.sh --publish [--out DIRECTORY] [STEP...]

@@ -192,16 +192,17 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"memory-limit", "BYTES",
          "of this process, besides what cgroup and machine allow; a load that would pass it is refused; 0: none",
          Bytes(&Config::memory_limit, 0, uint64_t{1} << 50)},
-        {"load-rate", "BYTES", "that a load may read a second, so that others on this disk notice less; 0: no limit",
+        {"load-rate", "BYTES", "most that a load reads from disk in a second; 0: no limit",
          Bytes(&Config::load_rate, 0, uint64_t{1} << 40)},
         {"load-patience", "DURATION",
-         "a load that was so long without a tenth of a core leaves the idle priority for nice 19, and after as long "
-         "again for nice 10",
+         "after so long with less than a tenth of a core, a load goes from the idle priority to nice 19; after as long "
+         "again, to nice 10",
          Duration(&Config::load_patience, milliseconds(0), hours(1))},
         {"state-dir", "DIR", "where pins, labels, rollbacks and the last good versions survive a restart",
          Text(&Config::state_dir)},
         {"ready-when", "WHEN",
-         "health turns and stays SERVING once live: all models (a refused one holds it back), any, always",
+         "when health turns SERVING, and then stays so: when all models are live (a refused one holds it back, an "
+         "unloaded one does not), when any is, or always",
          Choice<ReadyWhen>(&Config::ready_when,
                            {{"all", ReadyWhen::kAll}, {"any", ReadyWhen::kAny}, {"always", ReadyWhen::kAlways}})},
         {"allow-unverified", "yes|no", "serve versions that have no golden scores to reproduce",
@@ -209,7 +210,8 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"instruction-set", "NAME", "vector instructions of the kernels: best, baseline, avx2, avx512",
          InstructionSetValue()},
         {"precision", "NAME",
-         "of the pair work: model (what its spec says, else the fastest exact one), fp32, fp32-split, bf16 (where the "
+         "of scoring pairs of candidate and behaviour: model (what its spec says, else the fastest exact one), fp32, "
+         "fp32-split, bf16 (where the "
          "spec "
          "has a tolerance)",
          Choice<std::optional<Precision>>(&Config::precision, {{"model", std::nullopt},
