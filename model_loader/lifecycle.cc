@@ -15,23 +15,10 @@ namespace {
 constexpr size_t kMostLabels = 8;
 constexpr size_t kLongestLabel = 32;
 
-// Not the snapshot's fault: may go better later with the same bytes.
-bool IsTransient(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) || absl::IsAborted(status) ||
-         absl::IsPermissionDenied(status);
-}
-
 bool IsLabel(std::string_view text) {
   return !text.empty() && text.size() <= kLongestLabel && std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
   });
-}
-
-// 0: the newest.
-int64_t TargetOf(const ModelPolicy& policy) {
-  if (policy.pinned != 0) return policy.pinned;
-  const auto stable = policy.labels.find(std::string(kStableLabel));
-  return stable == policy.labels.end() ? 0 : stable->second;
 }
 
 std::string Listed(const std::vector<int64_t>& versions) {
@@ -42,6 +29,17 @@ std::string Listed(const std::vector<int64_t>& versions) {
 }
 
 }  // namespace
+
+bool IsTransient(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) || absl::IsAborted(status) ||
+         absl::IsPermissionDenied(status);
+}
+
+int64_t TargetOf(const ModelPolicy& policy) {
+  if (policy.pinned != 0) return policy.pinned;
+  const auto stable = policy.labels.find(std::string(kStableLabel));
+  return stable == policy.labels.end() ? 0 : stable->second;
+}
 
 const char* Name(VersionState state) {
   switch (state) {
@@ -122,20 +120,28 @@ bool Lifecycle::Quarantined(const Model& model, int64_t version, const std::stri
 }
 
 bool Lifecycle::Labelled(const Model& model, int64_t version) const {
-  return std::any_of(model.policy.labels.begin(), model.policy.labels.end(),
-                     [&](const auto& label) { return label.second == version; });
+  const auto points_to_it = [&](const auto& label) { return label.second == version; };
+  return std::ranges::any_of(model.policy.labels, points_to_it) || std::ranges::any_of(model.labels, points_to_it);
 }
 
-bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string& digest) const {
+bool Lifecycle::LostItsBase(const Model& model, int64_t version, const std::string& base) const {
+  if (base.empty() || model.live == 0 || base == model.memory.at(model.live).digest) return false;
+  // A version below the live one comes into question only after a rollback.
+  const bool asked_for = version == TargetOf(model.policy) || Labelled(model, version) || version < model.live;
+  return !asked_for;
+}
+
+bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string& digest,
+                          const std::string& base) const {
   if (model.policy.unloaded) return false;
   if (const int64_t target = TargetOf(model.policy)) return version == target;
-  if (Quarantined(model, version, digest)) return false;
+  if (Quarantined(model, version, digest) || model.policy.quarantine.contains(base)) return false;
   // Back only from what was rolled back.
   return version > model.live || Quarantined(model, model.live, model.memory.at(model.live).digest);
 }
 
 // What is not in memory and should be, the most important first.
-std::vector<int64_t> Lifecycle::Wanted(const Model& model) const {
+std::vector<int64_t> Lifecycle::Wanted(const Model& model, Wish wish) const {
   std::vector<int64_t> wanted;
   if (model.policy.unloaded) return wanted;
   const auto add = [&](int64_t version) {
@@ -144,7 +150,7 @@ std::vector<int64_t> Lifecycle::Wanted(const Model& model) const {
   };
   const auto may_go_live = [&](int64_t version) {
     const auto found = model.found.find(version);
-    return found != model.found.end() && MayGoLive(model, version, found->second.digest);
+    return found != model.found.end() && MayGoLive(model, version, found->second.digest, found->second.base);
   };
   if (model.live == 0) {
     // It has served on this machine, so it is the quickest way to serve again; anything newer comes after it.
@@ -152,11 +158,23 @@ std::vector<int64_t> Lifecycle::Wanted(const Model& model) const {
     const bool same = last != model.found.end() && last->second.digest == model.policy.last_good_digest;
     if (same && may_go_live(model.policy.last_good)) add(model.policy.last_good);
   }
-  for (auto found = model.found.rbegin(); found != model.found.rend(); ++found) {
+  const bool serves = model.live != 0 && wish == Wish::kMissing;
+  for (auto found = model.found.rbegin(); found != model.found.rend() && !serves; ++found) {
     if (may_go_live(found->first)) add(found->first);
   }
   for (const auto& [label, version] : model.policy.labels) add(version);
   return wanted;
+}
+
+// A label whose version is in memory points to it; one that was removed points to nothing.
+void Lifecycle::MoveLabels(Model& model) {
+  std::erase_if(model.labels, [&](const auto& label) { return !model.policy.labels.contains(label.first); });
+  for (const auto& [label, version] : model.policy.labels) {
+    const auto memory = model.memory.find(version);
+    if (memory == model.memory.end()) continue;
+    const VersionState state = memory->second.state;
+    if (state == VersionState::kLive || state == VersionState::kKept) model.labels[label] = version;
+  }
 }
 
 void Lifecycle::Restore(const std::string& model, ModelPolicy policy) { models_[model].policy = std::move(policy); }
@@ -184,14 +202,19 @@ void Lifecycle::Loaded(const std::string& model, int64_t version, const std::str
   Model& m = models_.at(model);
   loading_model_.clear();
   m.refusals.erase(version);
+  if (m.last_refused == version) m.last_refused = 0, m.last_refusal = absl::OkStatus();
   Version& loaded = m.memory.at(version);
   loaded.digest = digest;
-  loaded.bytes = bytes;
-  if (MayGoLive(m, version, digest)) return GoLive(model, m, version);
+  loaded.bytes = std::max(bytes, loaded.own_bytes);
+  if (loaded.base.empty()) loaded.own_bytes = loaded.bytes;
+  const bool may = MayGoLive(m, version, digest, loaded.base) && !LostItsBase(m, version, loaded.base);
+  if (may) return GoLive(model, m, version);
   if (m.policy.unloaded || !Labelled(m, version)) return Retire(model, m, version);
   loaded.state = VersionState::kKept;
+  MoveLabels(m);
   Act(LifecycleAction::Kind::kServe, model);
   Report(LifecycleEvent::Kind::kKept, model, version);
+  TrimKept(model, m);  // where the label pointed until now
 }
 
 void Lifecycle::Failed(const std::string& model, int64_t version, const absl::Status& why, Time now) {
@@ -228,11 +251,16 @@ void Lifecycle::GoLive(const std::string& name, Model& model, int64_t version) {
   Version& live = model.memory.at(version);
   live.state = VersionState::kLive;
   live.was_live = ++lives_;
+  if (old != 0 && !Quarantined(model, old, model.memory.at(old).digest)) {
+    model.policy.previous_good = old;
+    model.policy.previous_good_digest = model.memory.at(old).digest;
+  }
   // What was rolled back is history once something newer serves.
   std::erase_if(model.policy.quarantine, [&](const auto& entry) { return entry.second < version; });
   model.policy.last_good = version;
   model.policy.last_good_digest = live.digest;
   if (old != 0) model.memory.at(old).state = VersionState::kKept;
+  MoveLabels(model);
   Act(LifecycleAction::Kind::kServe, name);
   Report(LifecycleEvent::Kind::kLive, name, version);
   Act(LifecycleAction::Kind::kSave, name);
@@ -246,7 +274,8 @@ void Lifecycle::GoLive(const std::string& name, Model& model, int64_t version) {
 void Lifecycle::GoLiveIfWanted(const std::string& name, Model& model) {
   const std::vector<int64_t> kept = model.In(VersionState::kKept);
   const auto best = std::find_if(kept.rbegin(), kept.rend(), [&](int64_t version) {
-    return version != model.live && MayGoLive(model, version, model.memory.at(version).digest);
+    const Version& v = model.memory.at(version);
+    return version != model.live && MayGoLive(model, version, v.digest, v.base);
   });
   if (best != kept.rend()) GoLive(name, model, *best);
 }
@@ -276,8 +305,11 @@ void Lifecycle::TrimKept(const std::string& name, Model& model) {
 void Lifecycle::CancelUnwanted() {
   if (!loading() || loading_cancelled_) return;
   const Model& m = models_.at(loading_model_);
+  const Version& version = m.memory.at(loading_version_);
   const bool labelled = !m.policy.unloaded && Labelled(m, loading_version_);
-  if (labelled || MayGoLive(m, loading_version_, m.memory.at(loading_version_).digest)) return;
+  const bool may =
+      MayGoLive(m, loading_version_, version.digest, version.base) && !LostItsBase(m, loading_version_, version.base);
+  if (labelled || may) return;
   loading_cancelled_ = true;
   Act(LifecycleAction::Kind::kCancelLoad, loading_model_, loading_version_);
 }
@@ -344,6 +376,11 @@ absl::Status Lifecycle::Rollback(const std::string& model, int64_t version) {
       }
     }
   }
+  if (const auto before = m.found.find(m.policy.previous_good); version == 0 && before != m.found.end()) {
+    const FoundVersion& found = before->second;
+    const bool same = found.digest == m.policy.previous_good_digest;
+    if (same && found.version < live && !Quarantined(m, found.version, found.digest)) version = found.version;
+  }
   for (auto found = m.found.rbegin(); version == 0 && found != m.found.rend(); ++found) {
     const auto refusal = m.refusals.find(found->first);
     const bool refused = refusal != m.refusals.end() && refusal->second.stamp == StampOf(m, found->second);
@@ -396,6 +433,7 @@ absl::Status Lifecycle::SetLabel(const std::string& model, const std::string& la
   }
   Report(LifecycleEvent::Kind::kPolicy, model, version, absl::OkStatus(),
          version == 0 ? absl::StrCat("label ", label, " removed") : absl::StrCat("label ", label, " set to ", version));
+  MoveLabels(m);
   Act(LifecycleAction::Kind::kServe, model);
   Act(LifecycleAction::Kind::kSave, model);
   GoLiveIfWanted(model, m);
@@ -410,6 +448,7 @@ absl::Status Lifecycle::Unload(const std::string& model, int64_t version) {
   if (version == 0) {
     m.policy.unloaded = true;
     m.live = 0;
+    m.labels.clear();
     for (auto& [number, v] : m.memory) {
       if (v.state == VersionState::kLive || v.state == VersionState::kKept) Retire(model, m, number);
     }
@@ -424,9 +463,11 @@ absl::Status Lifecycle::Unload(const std::string& model, int64_t version) {
         absl::StrCat("version: ", version, " of model ", Quote(model), " is ",
                      memory == m.memory.end() ? "not in memory" : Name(memory->second.state), ", not kept"));
   }
-  for (const auto& [label, labelled] : m.policy.labels) {
-    if (labelled == version) {
-      return absl::FailedPreconditionError(absl::StrCat("version: label ", Quote(label), " points to ", version));
+  for (const auto& labels : {m.policy.labels, m.labels}) {
+    for (const auto& [label, labelled] : labels) {
+      if (labelled == version) {
+        return absl::FailedPreconditionError(absl::StrCat("version: label ", Quote(label), " points to ", version));
+      }
     }
   }
   Retire(model, m, version);
@@ -452,7 +493,8 @@ std::string Lifecycle::StampOf(const Model& model, const FoundVersion& found) {
 
 bool Lifecycle::MayTry(const Model& model, const FoundVersion& found, Time now) const {
   const auto refusal = model.refusals.find(found.version);
-  return refusal == model.refusals.end() || refusal->second.stamp != StampOf(model, found) || now >= refusal->second.retry_at;
+  return refusal == model.refusals.end() || refusal->second.stamp != StampOf(model, found) ||
+         now >= refusal->second.retry_at;
 }
 
 bool Lifecycle::Retiring() const {
@@ -460,8 +502,21 @@ bool Lifecycle::Retiring() const {
                      [](const auto& model) { return !model.second.In(VersionState::kRetiring).empty(); });
 }
 
+bool Lifecycle::NeedsChain(const Model& model, const FoundVersion& found) {
+  return !found.base.empty() && (model.live == 0 || found.base != model.memory.at(model.live).digest);
+}
+
 uint64_t Lifecycle::Need(const Model& model, const FoundVersion& found) {
-  return found.bytes + (model.live == 0 ? found.chain_bytes : 0);
+  return found.bytes + (NeedsChain(model, found) ? found.chain_bytes : 0);
+}
+
+// A delta shares the rest with its base, and with others that lie over the same one.
+uint64_t Lifecycle::GivesBack(const Model& model, const Version& version) {
+  if (version.base.empty()) return version.bytes;
+  const bool shares = std::ranges::any_of(model.memory, [&](const auto& m) {
+    return &m.second != &version && (m.second.digest == version.base || m.second.base == version.base);
+  });
+  return shares ? version.own_bytes : version.bytes;
 }
 
 // True when there is room. Else kept versions are on their way out, or the version has been refused.
@@ -488,14 +543,15 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
       // What a delta was laid over holds the same memory as that delta: dropping it would give nothing back.
       const bool shared = std::ranges::any_of(other.memory, [&](const auto& m) { return m.second.base == v.digest; });
       if (Labelled(other, version) || shared) continue;
-      kept.push_back({other_name != name, v.was_live, &other_name, &other, version, v.bytes});
-      droppable += v.bytes;
+      kept.push_back({other_name != name, v.was_live, &other_name, &other, version, GivesBack(other, v)});
+      droppable += kept.back().bytes;
     }
   }
   if (droppable < shortage) {
     Refuse(name, model, found.version, StampOf(model, found),
            absl::ResourceExhaustedError(absl::StrCat("need ", need, " bytes of memory, have ", have, " (limit ",
-                                                     memory.limit, ", used ", memory.used, ")")),
+                                                     memory.limit, memory.of.empty() ? "" : " of ", memory.of,
+                                                     ", used ", memory.used, ")")),
            now);
     return false;
   }
@@ -511,7 +567,7 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
   return false;
 }
 
-std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBudget& memory) {
+std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBudget& memory, Wish wish) {
   if (loading()) return std::nullopt;
   // Models that serve nothing yet come first, then in turn.
   std::vector<std::tuple<bool, uint64_t, std::string>> order;
@@ -519,7 +575,8 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
   std::ranges::sort(order);
   for (const auto& [serves, turn, name] : order) {
     Model& model = models_.at(name);
-    for (const int64_t version : Wanted(model)) {
+    const std::vector<int64_t> wanted = Wanted(model, wish);
+    for (const int64_t version : wanted) {
       if (!model.In(VersionState::kRetiring).empty()) break;
       const FoundVersion& found = model.found.at(version);
       if (!MayTry(model, found, now)) continue;
@@ -527,10 +584,14 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
         Refuse(name, model, version, StampOf(model, found), found.status, now);
         continue;
       }
-      // Where nothing is live the load finds the whole chain. Else what comes between may be among the next ones, and
-      // when it is live, this one has its chance.
-      const std::string& live = model.live == 0 ? found.base : model.memory.at(model.live).digest;
-      if (!found.base.empty() && found.base != live) {
+      if (LostItsBase(model, version, found.base)) {
+        // Its base may come before it.
+        const bool waits = std::ranges::any_of(wanted, [&](int64_t other) {
+          const FoundVersion& base = model.found.at(other);
+          return base.digest == found.base && MayTry(model, base, now);
+        });
+        if (waits) continue;
+        const std::string& live = model.memory.at(model.live).digest;
         Refuse(name, model, version, StampOf(model, found),
                absl::FailedPreconditionError(absl::StrCat("a delta on ", found.base, ", but ", live, " is live")), now);
         continue;
@@ -540,7 +601,11 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
         continue;
       }
       Begin(name, model, found);
-      return LoadOrder{.model = name, .version = version, .bytes = Need(model, found)};
+      return LoadOrder{.model = name,
+                       .version = version,
+                       .bytes = Need(model, found),
+                       .ordered = TargetOf(model.policy) != 0 || version < model.live,
+                       .chain = NeedsChain(model, found)};
     }
   }
   return std::nullopt;
@@ -552,8 +617,11 @@ void Lifecycle::Begin(const std::string& name, Model& model, const FoundVersion&
   loading_stamp_ = StampOf(model, found);
   loading_cancelled_ = false;
   model.turn = ++turns_;
-  model.memory[found.version] = {
-      .state = VersionState::kLoading, .digest = found.digest, .base = found.base, .bytes = Need(model, found)};
+  model.memory[found.version] = {.state = VersionState::kLoading,
+                                 .digest = found.digest,
+                                 .base = found.base,
+                                 .bytes = Need(model, found),
+                                 .own_bytes = NeedsChain(model, found) ? Need(model, found) : found.bytes};
   Report(LifecycleEvent::Kind::kLoading, name, found.version);
 }
 

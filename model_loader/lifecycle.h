@@ -26,10 +26,10 @@ const char* Name(VersionState);
 // A complete version in the model root.
 struct FoundVersion {
   int64_t version = 0;
-  std::string stamp;    // changes whenever its files do
-  std::string digest;   // of the manifest; "" where that cannot be read, and loading will say why
-  std::string base;     // of a delta: the digest of the version that it changes; else ""
-  uint64_t bytes = 0;   // of memory that it will take; of a delta, beside its base
+  std::string stamp;   // changes whenever its files do
+  std::string digest;  // of the manifest; "" where that cannot be read, and loading will say why
+  std::string base;    // of a delta: the digest of the version that it changes; else ""
+  uint64_t bytes = 0;  // of memory that it will take; of a delta, beside its base
   // Of a delta: that what it is built on takes, which is loaded with it where nothing is live.
   uint64_t chain_bytes = 0;
   absl::Status status;  // why it cannot even be looked at; such a version is refused without a load
@@ -39,20 +39,28 @@ struct FoundVersion {
 struct ModelPolicy {
   int64_t pinned = 0;
   std::map<std::string, int64_t> labels;  // kStableLabel is what goes live, where there is no pin
-  // Digest -> version: rolled back, so neither that version nor a later one with the same bytes goes live by itself. An
-  // older one with the same bytes may be what was gone back to.
+  // Digest -> version: rolled back, so neither that version nor a later one with the same bytes goes live by itself,
+  // nor a delta on it. An older one with the same bytes may be what was gone back to.
   std::map<std::string, int64_t> quarantine;
   int64_t last_good = 0;  // went live last
   std::string last_good_digest;
+  int64_t previous_good = 0;  // was live before that, and not rolled back from
+  std::string previous_good_digest;
   bool unloaded = false;
 
   bool operator==(const ModelPolicy&) const = default;
 };
 inline constexpr std::string_view kStableLabel = "stable";
+// The version that goes live by an operator's word; 0: the newest that may.
+int64_t TargetOf(const ModelPolicy& policy);
+
+// Of a refusal: not the snapshot's fault, so that it may go better later with the same bytes.
+bool IsTransient(const absl::Status& status);
 
 struct MemoryBudget {
   uint64_t limit = UINT64_MAX;
   uint64_t used = 0;  // now, by everything that counts towards the limit
+  std::string of{};   // whose limit it is
 };
 
 // What happened, for logs, health and whoever watches. Reported after the fact, except kLoading and kVerifying.
@@ -101,10 +109,12 @@ struct LifecycleAction {
 //
 // What goes live: the pinned version; else the one labelled "stable"; else the newest one that is not quarantined and
 // newer than the live one. It never goes back by itself. When a version is refused the live one stays, and the next
-// lower one above it is tried. After a restart the version that was live last is loaded first.
+// lower one above it is tried. After a restart the version that was live last is loaded first. A delta goes live only
+// over the version that it was made from; one that an operator asked for is loaded with all that it is built on.
 //
 // At most `keep` versions besides the live one, and those that labels point to, stay in memory; a model of which
-// versions are still retiring loads nothing. One version is loaded at a time.
+// versions are still retiring loads nothing. One version is loaded at a time. A label that was moved leaves requests
+// where they were until the version it points to is in memory.
 class Lifecycle {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -140,8 +150,8 @@ class Lifecycle {
   absl::Status Pin(const std::string& model, int64_t version);
   // Back to the newest version; lifts the quarantine.
   absl::Status Unpin(const std::string& model);
-  // To `version`, or, with 0, to the one that was live before. The live version, and any between the two, is
-  // quarantined. A pin or the label "stable" moves along.
+  // To `version`, or, with 0, to the one that was live before: in memory, else as saved, else the next lower one. The
+  // live version, and any between the two, is quarantined. A pin or the label "stable" moves along.
   absl::Status Rollback(const std::string& model, int64_t version);
   // Version 0 removes the label.
   absl::Status SetLabel(const std::string& model, const std::string& label, int64_t version);
@@ -155,11 +165,17 @@ class Lifecycle {
   struct LoadOrder {
     std::string model;
     int64_t version = 0;
-    uint64_t bytes = 0;  // expected
+    uint64_t bytes = 0;    // expected
+    bool ordered = false;  // goes live by an operator's word (a pin, stable, a rollback), or not at all
+    bool chain = false;    // with all that it is built on: not over the live version
+  };
+  enum class Wish {
+    kAll,
+    kMissing,  // only what requests would not find: of models that serve nothing, and for labels without a version
   };
   // The next load, if one is wanted and possible now; it counts as begun. Makes room for it first where it must
   // (kRelease), or refuses it with need and have.
-  std::optional<LoadOrder> NextLoad(Time now, const MemoryBudget& memory);
+  std::optional<LoadOrder> NextLoad(Time now, const MemoryBudget& memory, Wish wish = Wish::kAll);
 
   // In the order in which they are to be carried out. Frees the list.
   std::vector<LifecycleAction> TakeActions();
@@ -171,7 +187,8 @@ class Lifecycle {
     std::string digest;
     std::string base;  // of a delta
     uint64_t bytes = 0;
-    uint64_t was_live = 0;  // later ones are larger; 0: never
+    uint64_t own_bytes = 0;  // of a delta: beside its base; else all
+    uint64_t was_live = 0;   // later ones are larger; 0: never
   };
   struct Refusal {
     std::string stamp;
@@ -184,7 +201,9 @@ class Lifecycle {
     std::map<int64_t, Version> memory;
     std::map<int64_t, FoundVersion> found;
     std::map<int64_t, Refusal> refusals;
-    int64_t last_refused = 0;  // the last one; a newer live one does not erase it
+    // Label -> what requests with it get, which is in memory: what the policy says, or until then what it said before.
+    std::map<std::string, int64_t> labels;
+    int64_t last_refused = 0;  // the last one, unless it was loaded later; a newer live one does not erase it
     absl::Status last_refusal;
     bool seen = false;  // in the root, ever
     uint64_t turn = 0;  // when its last load began; later ones are larger
@@ -198,12 +217,17 @@ class Lifecycle {
 
  private:
   absl::Status CheckKnown(const std::string& model, int64_t version) const;
-  std::vector<int64_t> Wanted(const Model& model) const;
-  bool MayGoLive(const Model& model, int64_t version, const std::string& digest) const;
+  std::vector<int64_t> Wanted(const Model& model, Wish wish) const;
+  bool MayGoLive(const Model& model, int64_t version, const std::string& digest, const std::string& base) const;
   bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
   bool Labelled(const Model& model, int64_t version) const;
+  // A delta on what is not live, which nobody asked for by name.
+  bool LostItsBase(const Model& model, int64_t version, const std::string& base) const;
+  // A delta that must be loaded with its chain now.
+  static bool NeedsChain(const Model& model, const FoundVersion& found);
   // Bytes of memory that a load of it takes now.
   static uint64_t Need(const Model& model, const FoundVersion& found);
+  static uint64_t GivesBack(const Model& model, const Version& version);
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;
   bool MayTry(const Model& model, const FoundVersion& found, Time now) const;
@@ -217,6 +241,7 @@ class Lifecycle {
   void GoLiveIfWanted(const std::string& name, Model& model);
   void Retire(const std::string& name, Model& model, int64_t version);
   void TrimKept(const std::string& name, Model& model);
+  static void MoveLabels(Model& model);
   // After an order: a load that nobody wants any more is given up.
   void CancelUnwanted();
   void Act(LifecycleAction::Kind kind, const std::string& model, int64_t version = 0);

@@ -32,10 +32,13 @@ uint64_t Left(const MemoryBudget& budget) { return budget.limit - std::min(budge
 std::optional<MemoryBudget> OfCgroup(const std::string& directory) {
   const std::string stat = directory + "/memory.stat";
   if (const std::optional<uint64_t> limit = Number(directory + "/memory.max")) {
-    return MemoryBudget{.limit = *limit, .used = Field(stat, "anon").value_or(0) + Field(stat, "kernel").value_or(0)};
+    return MemoryBudget{.limit = *limit,
+                        .used = Field(stat, "anon").value_or(0) + Field(stat, "kernel").value_or(0),
+                        .of = directory + "/memory.max"};
   }
   if (const std::optional<uint64_t> limit = Number(directory + "/memory.limit_in_bytes")) {
-    return MemoryBudget{.limit = *limit, .used = Field(stat, "total_rss").value_or(0)};
+    return MemoryBudget{
+        .limit = *limit, .used = Field(stat, "total_rss").value_or(0), .of = directory + "/memory.limit_in_bytes"};
   }
   return std::nullopt;
 }
@@ -49,14 +52,18 @@ MemoryBudget TightestMemoryBudget(uint64_t process_limit, const MemorySources& s
     if (Left(budget) < Left(tightest)) tightest = budget;
   };
   if (process_limit != 0) {
-    consider({.limit = process_limit, .used = kKiB * Field(sources.process_status, "RssAnon:").value_or(0)});
+    consider({.limit = process_limit,
+              .used = kKiB * Field(sources.process_status, "RssAnon:").value_or(0),
+              .of = "memory-limit"});
   }
   for (const std::string& directory : CgroupDirectories("memory", sources.cgroups)) {
     if (const std::optional<MemoryBudget> budget = OfCgroup(directory)) consider(*budget);
   }
   const std::optional<uint64_t> total = Field(sources.machine, "MemTotal:");
   const std::optional<uint64_t> available = Field(sources.machine, "MemAvailable:");
-  if (total && available) consider({.limit = kKiB * *total, .used = kKiB * (*total - std::min(*available, *total))});
+  if (total && available) {
+    consider({.limit = kKiB * *total, .used = kKiB * (*total - std::min(*available, *total)), .of = "this machine"});
+  }
   return tightest;
 }
 

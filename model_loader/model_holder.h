@@ -42,6 +42,7 @@ struct ModelStatus {
   int64_t refused_version = 0;                  // the last one; a newer live one does not erase it
   absl::Status refused;                         // why
   std::vector<int64_t> kept;                    // in memory besides the live one; may be asked for
+  std::vector<int64_t> incomplete;              // in the root, without a manifest
   std::vector<int64_t> retiring;                // served to nobody, but requests still use them
   ModelPolicy policy;
 

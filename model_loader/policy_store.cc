@@ -40,6 +40,8 @@ std::string FormatPolicy(const ModelPolicy& policy) {
                                  {"quarantine", policy.quarantine},
                                  {"last_good", policy.last_good},
                                  {"last_good_digest", policy.last_good_digest},
+                                 {"previous_good", policy.previous_good},
+                                 {"previous_good_digest", policy.previous_good_digest},
                                  {"unloaded", policy.unloaded}};
   return json.dump(2) + "\n";
 }
@@ -59,6 +61,8 @@ absl::StatusOr<ModelPolicy> ParsePolicy(std::string_view text) {
     json.at("quarantine").get_to(policy.quarantine);
     json.at("last_good").get_to(policy.last_good);
     json.at("last_good_digest").get_to(policy.last_good_digest);
+    policy.previous_good = json.value("previous_good", policy.previous_good);  // not in what older programs wrote
+    policy.previous_good_digest = json.value("previous_good_digest", policy.previous_good_digest);
     json.at("unloaded").get_to(policy.unloaded);
     return policy;
   } catch (const nlohmann::json::exception& error) {

@@ -46,12 +46,17 @@ absl::StatusOr<std::vector<RootScanner::Model>> RootScanner::Scan() {
   DIN_ASSIGN_OR_RETURN(const std::vector<std::string> names, root.List());
   std::vector<Model> models;
   for (const std::string& name : names) {
-    if (name.front() != '.') models.push_back({name, ScanModel(root, name)});
+    if (name.front() == '.') continue;
+    std::vector<int64_t> incomplete;
+    absl::StatusOr<std::vector<FoundVersion>> versions = ScanModel(root, name, incomplete);
+    std::ranges::sort(incomplete);
+    models.push_back({name, std::move(versions), std::move(incomplete)});
   }
   return models;
 }
 
-absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory& root, const std::string& name) {
+absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory& root, const std::string& name,
+                                                                 std::vector<int64_t>& incomplete) {
   DIN_ASSIGN_OR_RETURN(const Directory directory, root.OpenDirectory(name));
   DIN_ASSIGN_OR_RETURN(const std::vector<std::string> entries, directory.List());
   std::vector<FoundVersion> versions;
@@ -65,6 +70,8 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
       versions.push_back({.version = *version, .stamp = look.status().ToString(), .status = look.status()});
     } else if (look->complete) {
       peeked[*version] = Peek(name, *version, look->stamp);
+    } else {
+      incomplete.push_back(*version);
     }
   }
   for (const auto& [version, seen] : peeked) versions.push_back(Describe(peeked, version));
@@ -74,21 +81,26 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
   return versions;
 }
 
-// A manifest is read again only when a file has changed.
+// A manifest that was read is read again only when a file has changed.
 RootScanner::Peeked RootScanner::Peek(const std::string& model, int64_t version, const std::string& stamp) const {
   if (const auto of_model = peeked_.find(model); of_model != peeked_.end()) {
     const auto before = of_model->second.find(version);
-    if (before != of_model->second.end() && before->second.stamp == stamp) return before->second;
+    if (before != of_model->second.end() && before->second.stamp == stamp && before->second.manifest) {
+      return before->second;
+    }
   }
   absl::StatusOr<Manifest> manifest = ReadManifest(absl::StrCat(root_, "/", model, "/", version), {});
-  if (!manifest.ok()) return {.stamp = stamp};  // the load will say what is wrong with it
-  return {.stamp = stamp, .manifest = *std::move(manifest)};
+  if (manifest.ok()) return {.stamp = stamp, .manifest = *std::move(manifest), .status = {}};
+  // What is wrong with it, the load will say. But where it could only not be read, nothing is known of the memory that
+  // a load would take, so there must be none.
+  return {
+      .stamp = stamp, .manifest = {}, .status = IsTransient(manifest.status()) ? manifest.status() : absl::OkStatus()};
 }
 
 // What a delta takes depends on the versions that it is built on, as far as they are there.
 FoundVersion RootScanner::Describe(const Versions& versions, int64_t version) {
   const Peeked& seen = versions.at(version);
-  FoundVersion found{.version = version, .stamp = seen.stamp};
+  FoundVersion found{.version = version, .stamp = seen.stamp, .status = seen.status};
   if (!seen.manifest) return found;
   found.digest = seen.manifest->digest;
   found.base = seen.manifest->base;

@@ -24,6 +24,7 @@ class RootScanner {
     std::string name;
     // Complete versions, ascending; an error when the directory cannot be listed.
     absl::StatusOr<std::vector<FoundVersion>> versions;
+    std::vector<int64_t> incomplete;  // ascending; without a manifest: under way, or never sealed
   };
   // Every entry of the root that does not begin with a dot, ascending by name.
   absl::StatusOr<std::vector<Model>> Scan();
@@ -32,11 +33,13 @@ class RootScanner {
   // What a manifest said when its version's files bore this stamp.
   struct Peeked {
     std::string stamp;
-    std::optional<Manifest> manifest;  // none where it cannot be read
+    std::optional<Manifest> manifest;  // none where it cannot be read; then it is looked at again
+    absl::Status status;               // why, where that may pass
   };
   using Versions = std::map<int64_t, Peeked>;
 
-  absl::StatusOr<std::vector<FoundVersion>> ScanModel(const Directory& root, const std::string& name);
+  absl::StatusOr<std::vector<FoundVersion>> ScanModel(const Directory& root, const std::string& name,
+                                                      std::vector<int64_t>& incomplete);
   Peeked Peek(const std::string& model, int64_t version, const std::string& stamp) const;
   static FoundVersion Describe(const Versions& versions, int64_t version);
 

@@ -242,7 +242,7 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
   if (options.control != nullptr) {
     uint64_t total = 0;
     for (const ManifestFile& file : manifest.files) total += file.size;
-    options.control->SetTotal(total);
+    options.control->AddTotal(total);
   }
   DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName, options.control));
   DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName, options.control));

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "model/status_macros.h"
 
@@ -24,10 +25,10 @@ SnapshotWatcher::SnapshotWatcher(Options options)
 
 SnapshotWatcher::~SnapshotWatcher() { Stop(); }
 
-bool SnapshotWatcher::Step() {
+bool SnapshotWatcher::Step(Lifecycle::Wish wish) {
   bool busy = FreeRetired();
   Scan();
-  busy |= LoadNext();
+  busy |= LoadNext(wish);
   busy |= FreeRetired();
   Save();
   return busy;
@@ -46,27 +47,28 @@ void SnapshotWatcher::Scan() {
   }
   for (RootScanner::Model& model : *models) {
     gone.erase(model.name);
-    if (model.versions.ok()) lifecycle_.Found(model.name, *std::move(model.versions));
+    if (!model.versions.ok()) continue;
+    lifecycle_.Found(model.name, *std::move(model.versions));
+    const std::vector<int64_t> before = std::exchange(incomplete_[model.name], model.incomplete);
+    if (before != model.incomplete) UpdateStatus(model.name);
   }
-  for (const std::string& name : gone) lifecycle_.Found(name, {});
+  for (const std::string& name : gone) {
+    lifecycle_.Found(name, {});
+    if (incomplete_.erase(name) > 0) UpdateStatus(name);
+  }
   Apply();
 }
 
-bool SnapshotWatcher::LoadNext() {
+bool SnapshotWatcher::LoadNext(Lifecycle::Wish wish) {
   LoadRequest request;
   std::shared_ptr<LoadControl> control;
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return false;
-    const std::optional<Lifecycle::LoadOrder> order = lifecycle_.NextLoad(options_.now(), options_.memory());
+    const std::optional<Lifecycle::LoadOrder> order = lifecycle_.NextLoad(options_.now(), options_.memory(), wish);
     if (order) {
-      const auto on_verifying = [this, model = order->model, version = order->version] {
-        const std::lock_guard relock(mutex_);
-        lifecycle_.Verifying(model, version);
-        Apply();
-      };
-      control = control_ = std::make_shared<LoadControl>(
-          LoadControl::Options{.bytes_per_second = options_.bytes_per_second, .on_verifying = on_verifying});
+      control = control_ =
+          std::make_shared<LoadControl>(LoadControl::Options{.bytes_per_second = options_.bytes_per_second});
     }
     Apply();
     if (!order) return false;
@@ -75,9 +77,21 @@ bool SnapshotWatcher::LoadNext() {
                .version = order->version,
                .bytes = order->bytes,
                .live = live == handles_[order->model].end() ? nullptr : live->second,
+               .ordered = order->ordered,
+               .chain = order->chain,
                .control = control.get()};
   }
-  absl::StatusOr<ModelHandle> loaded = background_ ? LoadInBackground(request) : CallLoader(request);
+  // Never from the loading thread, which may lose its core with the mutex in its hands.
+  bool seen = false;
+  const auto look = [&] {
+    if (seen || !control->verifying()) return;
+    seen = true;
+    const std::lock_guard lock(mutex_);
+    lifecycle_.Verifying(request.model, request.version);
+    Apply();
+  };
+  absl::StatusOr<ModelHandle> loaded = background_ ? LoadInBackground(request, look) : CallLoader(request);
+  look();
   request.live.reset();
 
   const std::lock_guard lock(mutex_);
@@ -109,7 +123,8 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::CallLoader(const LoadRequest& reque
 }
 
 // This thread decides, and holds locks that orders wait for, so it keeps its priority.
-absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest& request) {
+absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest& request,
+                                                              const std::function<void()>& on_look) {
   const auto on_raise = [&](BackgroundPriority priority, std::chrono::nanoseconds starved) {
     request.control->MarkStarved();
     const std::lock_guard lock(mutex_);
@@ -120,9 +135,10 @@ absl::StatusOr<ModelHandle> SnapshotWatcher::LoadInBackground(const LoadRequest&
                                                std::chrono::duration<double>(starved).count(), Name(priority))});
   };
   absl::StatusOr<ModelHandle> loaded = absl::UnknownError("");
-  background_->Run(
-      [&] { loaded = CallLoader(request); },
-      {.patience = options_.patience, .on_raise = on_raise, .hurry = [&] { return !request.control->Check().ok(); }});
+  background_->Run([&] { loaded = CallLoader(request); },
+                   {.patience = options_.patience, .on_raise = on_raise, .on_look = on_look, .hurry = [&] {
+                      return !request.control->Check().ok();
+                    }});
   return loaded;
 }
 
@@ -183,7 +199,7 @@ void SnapshotWatcher::Publish(const std::string& name) {
   ServedVersions served;
   if (model.live != 0) served.live = handles_[name].at(model.live);
   for (const int64_t kept : model.In(VersionState::kKept)) served.kept.push_back(handles_[name].at(kept));
-  served.labels = model.policy.labels;
+  served.labels = model.labels;
   options_.registry->GetOrAdd(name).Publish(served);
   if (std::exchange(published_live_[name], model.live) != model.live) {
     live_since_[name] = std::chrono::system_clock::now();
@@ -211,24 +227,32 @@ void SnapshotWatcher::UpdateStatus(const std::string& name) {
   status.refused = model.last_refusal;
   status.kept = model.In(VersionState::kKept);
   status.retiring = model.In(VersionState::kRetiring);
+  status.incomplete = incomplete_[name];
   status.policy = model.policy;
   options_.registry->GetOrAdd(name).SetStatus(status);
 }
 
-void SnapshotWatcher::Save() {
+std::map<std::string, absl::Status> SnapshotWatcher::Save() {
   const std::lock_guard saving(saving_);
   std::map<std::string, ModelPolicy> policies;
   {
     const std::lock_guard lock(mutex_);
     for (const std::string& name : std::exchange(unsaved_, {})) policies[name] = lifecycle_.models().at(name).policy;
   }
-  if (options_.store == nullptr) return;
+  std::map<std::string, absl::Status> failed;
+  if (options_.store == nullptr) return failed;
   for (const auto& [name, policy] : policies) {
     const absl::Status saved = options_.store->Save(name, policy);
+    const absl::Status before = std::exchange(save_errors_[name], saved);
     if (saved.ok()) continue;
+    failed[name] = saved;
     const std::lock_guard lock(mutex_);
-    options_.on_event({.kind = LifecycleEvent::Kind::kSaveFailed, .model = name, .status = saved});
+    unsaved_.insert(name);
+    if (saved != before) {
+      options_.on_event({.kind = LifecycleEvent::Kind::kSaveFailed, .model = name, .status = saved});
+    }
   }
+  return failed;
 }
 
 void SnapshotWatcher::ReportScan(const std::string& what, const absl::Status& status) {
@@ -246,7 +270,7 @@ void SnapshotWatcher::ReportScan(const std::string& what, const absl::Status& st
 // --- Orders
 // ------------------------------------------------------------------------------------------------------------
 
-absl::Status SnapshotWatcher::Order(const std::function<absl::Status(Lifecycle&)>& order) {
+absl::Status SnapshotWatcher::Order(const std::string& model, const std::function<absl::Status(Lifecycle&)>& order) {
   const auto carry_out = [&] {
     const std::lock_guard lock(mutex_);
     const absl::Status status = order(lifecycle_);
@@ -262,27 +286,29 @@ absl::Status SnapshotWatcher::Order(const std::function<absl::Status(Lifecycle&)
   }
   DIN_RETURN_IF_ERROR(status);
   wake_.notify_all();
-  Save();
-  return absl::OkStatus();
+  const std::map<std::string, absl::Status> failed = Save();
+  if (!failed.contains(model)) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("carried out, but not written down, so a restart would not know it: ",
+                                             std::string(failed.at(model).message())));
 }
 
 absl::Status SnapshotWatcher::Pin(const std::string& model, int64_t version) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.Pin(model, version); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.Pin(model, version); });
 }
 absl::Status SnapshotWatcher::Unpin(const std::string& model) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.Unpin(model); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.Unpin(model); });
 }
 absl::Status SnapshotWatcher::Rollback(const std::string& model, int64_t version) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.Rollback(model, version); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.Rollback(model, version); });
 }
 absl::Status SnapshotWatcher::SetLabel(const std::string& model, const std::string& label, int64_t version) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.SetLabel(model, label, version); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.SetLabel(model, label, version); });
 }
 absl::Status SnapshotWatcher::Unload(const std::string& model, int64_t version) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.Unload(model, version); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.Unload(model, version); });
 }
 absl::Status SnapshotWatcher::Load(const std::string& model) {
-  return Order([&](Lifecycle& lifecycle) { return lifecycle.Load(model); });
+  return Order(model, [&](Lifecycle& lifecycle) { return lifecycle.Load(model); });
 }
 
 // --- The thread

@@ -31,8 +31,10 @@ namespace din {
 struct LoadRequest {
   std::string model;
   int64_t version = 0;
-  uint64_t bytes = 0;  // of memory that it may take; 0: not known
-  ModelHandle live;    // what is live meanwhile; null: nothing
+  uint64_t bytes = 0;    // of memory that it may take; 0: not known
+  ModelHandle live;      // what is live meanwhile; null: nothing
+  bool ordered = false;  // goes live by an operator's word, or not at all
+  bool chain = false;    // a delta, to be loaded with all that it is built on
   LoadControl* control = nullptr;
 };
 
@@ -56,7 +58,7 @@ class SnapshotWatcher {
     // One at a time, from whichever thread makes it happen; should be quick, and must not call the watcher.
     std::function<void(const LifecycleEvent&)> on_event = [](const LifecycleEvent&) {};
     std::function<MemoryBudget()> memory = [] { return MemoryBudget{}; };
-    uint64_t bytes_per_second = 0;  // that a load may read; 0: as fast as it goes
+    uint64_t bytes_per_second = 0;             // that a load may read; 0: as fast as it goes
     std::chrono::milliseconds patience{5000};  // BackgroundOptions::patience, of what Start() does
     std::chrono::milliseconds poll_interval{1000};
     std::function<std::chrono::steady_clock::time_point()> now = std::chrono::steady_clock::now;
@@ -67,7 +69,7 @@ class SnapshotWatcher {
   ~SnapshotWatcher();
 
   // Looks at the root, frees, and does at most one load. True when there may be more to do at once.
-  bool Step();
+  bool Step(Lifecycle::Wish wish = Lifecycle::Wish::kAll);
 
   void Start();
   // From here on nothing is loaded, and a load that is under way is given up before its next chunk.
@@ -76,7 +78,8 @@ class SnapshotWatcher {
   void Stop();
 
   // Orders, from any thread; see Lifecycle. On return the decision has been written down, and it has taken effect
-  // unless a version must be loaded first. What was published before the order is known to it: one for a version that
+  // unless a version must be loaded first. UNAVAILABLE: it has taken effect, but could not be written down, which is
+  // tried again with each poll. What was published before the order is known to it: one for a version that
   // the last poll did not see looks at the root itself. One for a known version needs no disk.
   absl::Status Pin(const std::string& model, int64_t version);
   absl::Status Unpin(const std::string& model);
@@ -90,12 +93,13 @@ class SnapshotWatcher {
 
  private:
   void Scan();
-  bool LoadNext();
+  bool LoadNext(Lifecycle::Wish wish);
   bool FreeRetired();
   absl::StatusOr<ModelHandle> CallLoader(const LoadRequest& request) const;
-  absl::StatusOr<ModelHandle> LoadInBackground(const LoadRequest& request);
-  absl::Status Order(const std::function<absl::Status(Lifecycle&)>& order);
-  void Save();
+  absl::StatusOr<ModelHandle> LoadInBackground(const LoadRequest& request, const std::function<void()>& on_look);
+  absl::Status Order(const std::string& model, const std::function<absl::Status(Lifecycle&)>& order);
+  // What could not be saved, by model.
+  std::map<std::string, absl::Status> Save();
   void ReportScan(const std::string& what, const absl::Status& status);
   void Run(std::stop_token stop);
   void Wait(std::stop_token stop);
@@ -116,13 +120,15 @@ class SnapshotWatcher {
   std::map<std::string, std::map<int64_t, ModelHandle>> handles_;  // of every version in memory
   std::map<std::string, std::chrono::system_clock::time_point> live_since_;
   std::map<std::string, int64_t> published_live_;
-  std::shared_ptr<LoadControl> control_;  // of the load under way
-  std::set<std::string> unsaved_;         // models whose policy has changed
+  std::map<std::string, std::vector<int64_t>> incomplete_;  // versions in the root, by model
+  std::shared_ptr<LoadControl> control_;                    // of the load under way
+  std::set<std::string> unsaved_;                           // models whose policy has changed
   bool stopping_ = false;
   bool look_again_ = false;  // an order has come: do not wait for the next poll
   bool idle_ = false;        // the thread has nothing to do before the next poll
 
   std::mutex saving_;  // taken before the other, so that policies are written in the order of their changes
+  std::map<std::string, absl::Status> save_errors_;  // by model; of `saving_`
   std::condition_variable_any wake_;
   std::optional<BackgroundThread> background_;  // of the thread of Start(), while that is there
   std::jthread thread_;

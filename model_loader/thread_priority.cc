@@ -104,6 +104,9 @@ void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOp
   work_ = &lowered;
   changed_.notify_all();
   while (!changed_.wait_for(lock, options.look_every, [this] { return work_ == nullptr; })) {
+    lock.unlock();
+    options.on_look();
+    lock.lock();
     const pid_t thread = may_rise;
     if (thread == 0 || priority == BackgroundPriority::kNice10) continue;
     lock.unlock();

@@ -38,6 +38,7 @@ struct BackgroundOptions {
   std::chrono::nanoseconds patience = std::chrono::seconds(5);
   std::function<void(BackgroundPriority, std::chrono::nanoseconds starved)> on_raise =
       [](BackgroundPriority, std::chrono::nanoseconds) {};  // from the calling thread
+  std::function<void()> on_look = [] {};                    // each time that it is looked at, from the calling thread
   // True when the work is only to come to its end, because it was cancelled: at once kNice10.
   std::function<bool()> hurry = [] { return false; };
   // Tests have a clock of their own.

@@ -1,6 +1,8 @@
 #include "server/config.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <initializer_list>
 #include <map>
@@ -133,7 +135,7 @@ absl::StatusOr<Environment> ParseEnvironment(std::span<const char* const> enviro
 
 absl::StatusOr<Values> ParseFile(const std::string& path) {
   std::ifstream in(path);
-  if (!in) return absl::InvalidArgumentError(absl::StrCat("config file ", path, ": cannot be read"));
+  if (!in) return absl::InvalidArgumentError(absl::StrCat("config file ", path, ": ", std::strerror(errno)));
   Values values;
   int number = 0;
   for (std::string line; std::getline(in, line);) {

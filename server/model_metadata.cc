@@ -59,6 +59,7 @@ void EncodeModelStatus(const ModelStatus& model, v1::ModelStatus& out) {
   if (model.refused_version != 0) out.set_refused_reason(std::string(model.refused.message()));
   for (const int64_t version : model.kept) out.add_kept_versions(version);
   for (const int64_t version : model.retiring) out.add_retiring_versions(version);
+  for (const int64_t version : model.incomplete) out.add_incomplete_versions(version);
   out.set_pinned_version(model.policy.pinned);
   for (const auto& [label, version] : model.policy.labels) (*out.mutable_labels())[label] = version;
   for (const auto& [digest, version] : model.policy.quarantine) out.add_quarantined_versions(version);

@@ -25,12 +25,18 @@ std::string Served(std::vector<std::string> names) {
 
 absl::Status WhyNotLive(const ModelStatus& model) {
   std::string why = "no complete version was found";
+  if (!model.incomplete.empty()) {
+    absl::StrAppend(&why, "; without a manifest.json: ", absl::StrJoin(model.incomplete, ", "));
+  }
   if (model.policy.unloaded) {
     why = "it was unloaded";
   } else if (model.loading_version != 0) {
     why = absl::StrCat("version ", model.loading_version, " is loading");
   } else if (model.refused_version != 0) {
     why = absl::StrCat("version ", model.refused_version, " was refused: ", model.refused.message());
+  } else if (const int64_t target = TargetOf(model.policy); target != 0) {
+    why = absl::StrCat("version ", target, ", which is ", model.policy.pinned != 0 ? "pinned" : "labelled stable",
+                       ", is not complete in the model root");
   }
   return absl::NotFoundError(absl::StrCat("model: ", Quote(model.name), " is not live: ", why));
 }

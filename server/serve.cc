@@ -184,8 +184,11 @@ class Process {
       LoadOptions with = load;
       with.read.control = request.control;
       with.live = request.live;
+      // The bounds hold what goes live by itself; who pins a version has looked at it.
+      if (request.ordered) with.drift = {};
       with.read.limits.total_bytes = request.bytes;
-      if (request.live != nullptr && request.live->snapshot != nullptr) with.read.base = request.live->snapshot.get();
+      const bool over_live = request.live != nullptr && request.live->snapshot != nullptr && !request.chain;
+      if (over_live) with.read.base = request.live->snapshot.get();
       return LoadModel(root, request.model, request.version, with);
     };
     options.on_event = [this](const LifecycleEvent& event) { OnEvent(event); };
@@ -251,11 +254,10 @@ class Process {
     return absl::Status(status.code(), absl::StrCat("model-root: ", status.message()));
   }
 
-  // Until every model serves, or a step finds nothing more: when the newest version of a model is refused, the next
-  // step tries the one below. What is newer than the last good version, or labelled, comes when requests are served.
+  // Until every model and label serves, or a step finds nothing more: when the newest version of a model is refused,
+  // the next step tries the one below. What is newer than the last good version comes when requests are served.
   void LoadWhatIsThere() {
-    const auto lacks = [](const ModelStatus& model) { return model.live_version == 0; };
-    while (watcher_->Step() && std::ranges::any_of(registry_.Statuses(), lacks)) {
+    while (watcher_->Step(Lifecycle::Wish::kMissing)) {
     }
   }
 
@@ -347,10 +349,11 @@ class Process {
     const std::vector<ModelStatus> models = registry_.Statuses();
     for (const ModelStatus& model : models) {
       live += model.live_version != 0;
-      if (model.live_version == 0) not_live.push_back(model.name);
+      // One that an operator unloaded is missed by nobody.
+      if (model.live_version == 0 && !model.policy.unloaded) not_live.push_back(model.name);
       server_->SetModelHealth(model.name, model.live_version != 0);
     }
-    const bool all = live > 0 && live == models.size();
+    const bool all = live > 0 && not_live.empty();
     const bool any = live > 0;
     if (ready_) return;
     ready_ = config_.ready_when == ReadyWhen::kAlways || (config_.ready_when == ReadyWhen::kAny ? any : all);

@@ -136,11 +136,20 @@ std::string StatusNote(const v1::ModelStatus& status) {
   if (!status.retiring_versions().empty()) {
     parts.push_back(absl::StrCat("retiring ", absl::StrJoin(status.retiring_versions(), ", ")));
   }
+  if (!status.incomplete_versions().empty()) {
+    parts.push_back(absl::StrCat("without a manifest.json: ", absl::StrJoin(status.incomplete_versions(), ", "),
+                                 " (see dinctl seal)"));
+  }
   if (status.refused_version() != 0) {
     parts.push_back(
         absl::StrCat("version ", status.refused_version(), " was refused: ", Printable(status.refused_reason(), 300)));
   }
-  if (parts.empty() && status.live_version() == 0 && !status.unloaded()) return "no complete version was found";
+  if (parts.empty() && status.live_version() == 0 && !status.unloaded()) {
+    const auto stable = status.labels().find("stable");
+    if (status.pinned_version() != 0) return "the pinned version is not complete in the model root; see dinctl unpin";
+    if (stable != status.labels().end()) return "the version labelled stable is not complete in the model root";
+    return "no complete version was found";
+  }
   return absl::StrJoin(parts, "; ");
 }
 

@@ -1,4 +1,5 @@
 // dinctl load, pin, unpin, rollback, label, unload, watch: orders to a server.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <ctime>
@@ -75,7 +76,9 @@ absl::StatusOr<int> Rollback(const Arguments& arguments) {
     request.set_version(version);
   }
   return Send(arguments, AdminClient::Order::kRollback, request, [&](const v1::ModelStatus& m) {
-    return request.version() == 0 ? m.live_version() != 0 : m.live_version() == request.version();
+    if (request.version() != 0) return m.live_version() == request.version();
+    const auto& quarantined = m.quarantined_versions();
+    return m.live_version() != 0 && std::ranges::find(quarantined, m.live_version()) == quarantined.end();
   });
 }
 

@@ -1,7 +1,9 @@
 // dinctl score, explain: requests to a server, answers for people.
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -28,7 +30,7 @@ absl::StatusOr<std::string> ReadAll(const std::string& path) {
   std::ifstream file;
   if (path != "-") {
     file.open(path, std::ios::binary);
-    if (!file) return absl::NotFoundError("cannot be read");
+    if (!file) return absl::NotFoundError(std::strerror(errno));
   }
   std::istream& in = path == "-" ? std::cin : file;
   return std::string(std::istreambuf_iterator<char>(in), {});

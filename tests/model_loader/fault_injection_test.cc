@@ -1,5 +1,5 @@
 // Every call to the system, and every large allocation, that a load makes fails once: each time the load ends with an
-// error that says so, nothing leaks, and what was live scores as before.
+// error that says so, nothing leaks, and what was live scores as before. So does every call of a look at the root.
 //
 // System calls: openat, fstat and fstatat here, and under libfiu's preload (the test's environment) also read, pread,
 // readdir, mmap and the other POSIX calls that it knows, short reads included. Allocations: operator new and
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "model_loader/load_model.h"
+#include "model_loader/root_scanner.h"
 #include "tests/model/bench_model.h"
 #include "tests/model/random_request.h"
 #include "tests/model_loader/snapshot_fixture.h"
@@ -199,6 +200,42 @@ bool FaultInjectionTest::with_fiu_ = false;
 TEST_F(FaultInjectionTest, EverySystemCallOfALoadFailsCleanly) { Sweep(calls); }
 
 TEST_F(FaultInjectionTest, EveryLargeAllocationOfALoadFailsCleanly) { Sweep(allocations); }
+
+// A version of which the memory is not known is not for loading, and the next look makes up for it.
+TEST_F(FaultInjectionTest, EverySystemCallOfAScanFailsCleanly) {
+  const auto whole = [&](RootScanner& scanner) {
+    const auto models = scanner.Scan();
+    return models.ok() && models->size() == 1 && models->front().versions.ok() && models->front().versions->size() == 1
+               ? models->front().versions->front()
+               : FoundVersion{.status = absl::UnavailableError("not seen")};
+  };
+  RootScanner first(root_.path());
+  const FoundVersion expected = whole(first);
+  ASSERT_TRUE(expected.status.ok()) << expected.status;
+  ASSERT_GT(expected.bytes, 0u);
+  RootScanner counted(root_.path());
+  calls = {.armed = true};
+  whole(counted);
+  calls.armed = false;
+  const size_t last = calls.seen;
+  ASSERT_GT(last, 5u);
+  for (size_t n = 1; n <= last; ++n) {
+    RootScanner scanner(root_.path());
+    calls = {.armed = true, .fail_at = n};
+    const FoundVersion seen = whole(scanner);
+    calls.armed = false;
+    ASSERT_NE(calls.failed, nullptr);
+    const std::string what = std::string(calls.failed) + ", number " + std::to_string(n);
+    if (seen.status.ok()) {
+      EXPECT_EQ(seen.bytes, expected.bytes) << what;
+    }
+    const FoundVersion next = whole(scanner);
+    EXPECT_TRUE(next.status.ok()) << what << ": " << next.status;
+    EXPECT_EQ(next.bytes, expected.bytes) << what;
+    EXPECT_EQ(next.digest, expected.digest) << what;
+  }
+  std::printf("  %zu failures, libfiu %s\n", last, with_fiu_ ? "preloaded" : "not there");
+}
 
 }  // namespace
 }  // namespace din

@@ -30,6 +30,7 @@ struct DiskVersion {
   int edition = 0;  // of its files: stamp and digest follow from it
   uint64_t bytes = 0;
   bool same = false;  // bytes that other versions of the model have, too
+  std::string base;   // of a delta
 };
 
 std::string DigestOf(const std::string& model, int64_t version, const DiskVersion& disk) {
@@ -109,12 +110,20 @@ class World {
     disk.edition = ++editions_;
     disk.bytes = 20 + Draw(60);
     disk.same = Draw(8) == 0;
+    disk.base = Draw(4) == 0 ? AnyDigest(model) : "";
     const size_t quality = Draw(10);
     disk.quality = quality < 6   ? Quality::kGood
                    : quality < 8 ? Quality::kBad
                    : quality < 9 ? Quality::kFlaky
                                  : Quality::kLink;
     Say(absl::StrCat("publish ", DigestOf(model, version, disk), " quality ", static_cast<int>(disk.quality)));
+  }
+
+  // Of a version that is there, or was.
+  std::string AnyDigest(const std::string& model) {
+    const auto& versions = disk_[model];
+    const auto at = std::next(versions.begin(), static_cast<long>(Draw(versions.size())));
+    return Draw(8) == 0 ? "gone" : DigestOf(model, at->first, at->second);
   }
 
   void SpoilDisk() {
@@ -134,7 +143,9 @@ class World {
             {.version = version,
              .stamp = absl::StrCat(disk.edition),
              .digest = disk.quality == Quality::kLink ? "" : DigestOf(model, version, disk),
+             .base = disk.base,
              .bytes = disk.bytes,
+             .chain_bytes = disk.base.empty() ? 0 : 2 * disk.bytes,
              .status = disk.quality == Quality::kLink ? absl::InvalidArgumentError("a link") : absl::OkStatus()});
       }
       if (!found.empty() || lifecycle_->models().contains(model)) lifecycle_->Found(model, std::move(found));
@@ -151,20 +162,23 @@ class World {
     } else if (const auto order = lifecycle_->NextLoad(now_, {.limit = limit_, .used = Used()})) {
       if (Used() + order->bytes > limit_) broken_ = "a load was ordered without room for it";
       const auto disk = disk_[order->model].find(order->version);
-      load_ = {.model = order->model, .version = order->version, .bytes = order->bytes};
+      load_ = {.model = order->model, .version = order->version, .bytes = order->bytes, .disk = {}};
       // What is on disk when the load begins is what is loaded, even when the scan saw another edition.
       if (disk != disk_[order->model].end()) load_.disk = disk->second;
       load_.there = disk != disk_[order->model].end();
       const Lifecycle::Model& model = lifecycle_->models().at(order->model);
       size_t labelled = 0;
       for (const int64_t kept : model.In(VersionState::kKept)) {
-        for (const auto& [label, version] : model.policy.labels) {
-          if (version == kept) {
-            ++labelled;
-            break;
-          }
-        }
+        const auto points_to_it = [&](const auto& label) { return label.second == kept; };
+        labelled +=
+            std::ranges::any_of(model.policy.labels, points_to_it) || std::ranges::any_of(model.labels, points_to_it);
       }
+      const FoundVersion& found = model.found.at(order->version);
+      const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
+      if (order->chain != (!found.base.empty() && found.base != live)) broken_ = "a delta is loaded over another base";
+      const bool asked = IsAskedFor(model, order->version);
+      if (order->chain && model.live != 0 && !asked) broken_ = "a delta on what is not live is loaded";
+      if (!asked && model.policy.quarantine.contains(found.base)) broken_ = "a delta on what was rolled back is loaded";
       if (model.memory.size() > 2 + options_.keep + labelled) broken_ = "too many copies in memory";
       if (!model.In(VersionState::kRetiring).empty()) broken_ = "a load beside a retiring version";
     }
@@ -183,9 +197,23 @@ class World {
       if (load_.disk.quality == Quality::kBad) return Fail(absl::FailedPreconditionError("golden case"));
       handles_[load_.model][load_.version] = {.bytes = load_.bytes};
       Say(absl::StrCat("loaded ", load_.model, "/", load_.version));
+      const Lifecycle::Model& model = lifecycle_->models().at(load_.model);
+      const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
+      const std::string base = model.memory.at(load_.version).base;
+      const bool asked = IsAskedFor(model, load_.version);
+      const bool on_bad = TargetOf(model.policy) == 0 && model.policy.quarantine.contains(base);
       lifecycle_->Loaded(load_.model, load_.version, DigestOf(load_.model, load_.version, load_.disk), load_.bytes);
+      if (model.live == load_.version && on_bad) broken_ = "a delta on what was rolled back goes live";
+      if (model.live == load_.version && !base.empty() && !live.empty() && base != live && !asked) {
+        broken_ = absl::StrCat(load_.model, "/", load_.version, ": a delta goes live over what it is not made from");
+      }
       load_ = {};
     }
+  }
+
+  static bool IsAskedFor(const Lifecycle::Model& model, int64_t version) {
+    return version == TargetOf(model.policy) || version < model.live ||
+           std::ranges::any_of(model.policy.labels, [&](const auto& label) { return label.second == version; });
   }
 
   void Fail(const absl::Status& why) {
@@ -218,10 +246,11 @@ class World {
     const size_t kind = Draw(4);
     if (kind == 0 && !served.kept.empty()) version = served.kept[Draw(served.kept.size())];
     if (kind == 1 && !served.labels.empty()) {
-      const auto label = std::next(served.labels.begin(), static_cast<long>(Draw(served.labels.size())));
-      const bool there = label->second == served.live ||
-                         std::find(served.kept.begin(), served.kept.end(), label->second) != served.kept.end();
-      version = there ? label->second : served.live;
+      version = std::next(served.labels.begin(), static_cast<long>(Draw(served.labels.size())))->second;
+      if (version != served.live && std::ranges::find(served.kept, version) == served.kept.end()) {
+        broken_ = absl::StrCat(model, "/", version, " has a label that requests may ask for, and is not served");
+        return;
+      }
     }
     if (version == 0) {
       if (once_live_.contains(model)) broken_ = absl::StrCat("a request finds no model ", model, ", which was live");
@@ -292,7 +321,11 @@ class World {
       const Lifecycle::Model& model = lifecycle_->models().at(action.model);
       switch (action.kind) {
         case Action::Kind::kServe:
-          served_[action.model] = {model.live, model.In(VersionState::kKept), model.policy.labels};
+          for (const auto& [label, version] : served_[action.model].labels) {
+            const bool stays = model.policy.labels.contains(label) && !model.policy.unloaded;
+            if (stays && !model.labels.contains(label)) broken_ = label + ": requests with this label find nothing";
+          }
+          served_[action.model] = {model.live, model.In(VersionState::kKept), model.labels};
           if (model.live != 0) once_live_.insert(action.model);
           break;
         case Action::Kind::kCancelLoad:
@@ -345,7 +378,8 @@ class World {
         if (!model.memory.contains(version)) return absl::StrCat(name, "/", version, ": in memory, and nobody knows");
       }
       const size_t kept = served.kept.size();
-      if (kept > options_.keep + model.policy.labels.size()) return name + ": more versions are kept than may be";
+      if (kept > options_.keep + model.policy.labels.size() + model.labels.size())
+        return name + ": more versions are kept than may be";
     }
     return "";
   }
@@ -395,13 +429,19 @@ class World {
                                              : model.policy.quarantine.find(model.memory.at(model.live).digest);
           const bool back = entry != model.policy.quarantine.end() && model.live >= entry->second;
           if (model.memory.contains(version)) continue;  // perhaps an older edition: a number is loaded once
+          // A delta comes only over what it was made from.
+          const std::string live = model.live == 0 ? disk.base : model.memory.at(model.live).digest;
+          if (!disk.base.empty() && (disk.base != live || model.policy.quarantine.contains(disk.base))) continue;
           if ((version > model.live || back) && good(version) && !quarantined(version)) {
             return absl::StrCat(name, ": ", version, " should be live, not ", model.live);
           }
         }
       }
       for (const auto& [label, version] : model.policy.labels) {
-        if (good(version) && !model.memory.contains(version)) return absl::StrCat(name, ": ", label, " is not served");
+        if (!good(version)) continue;
+        if (!model.memory.contains(version)) return absl::StrCat(name, ": ", label, " is not served");
+        const auto served = model.labels.find(label);
+        if (served == model.labels.end() || served->second != version) return name + ": " + label + " points elsewhere";
       }
     }
     return "";

@@ -1,6 +1,9 @@
 // The policy as tables: what is on disk, in memory and decided, and what follows from it.
 #include "model_loader/lifecycle.h"
 
+#include <algorithm>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -250,6 +253,168 @@ TEST(LifecycleTest, AKeptBaseOfADeltaMakesNoRoom) {
   lives.lifecycle.Found("m", {base, delta, full, OnDisk(5, 50)});
   EXPECT_EQ(lives.LoadOne({.limit = 200, .used = 155}), 0);
   EXPECT_EQ(lives.Kept(), Versions{1}) << "the delta goes, which is the older one that holds memory of its own";
+}
+
+// Deltas, each on the version before it.
+std::vector<FoundVersion> Chain(int64_t last) {
+  std::vector<FoundVersion> found = {OnDisk(1, 100)};
+  for (int64_t version = 2; version <= last; ++version) {
+    found.push_back(OnDisk(version, 10));
+    found.back().base = absl::StrCat("digest", version - 1);
+    found.back().chain_bytes = 90 + 10 * static_cast<uint64_t>(version - 1);
+  }
+  return found;
+}
+
+TEST(LifecycleTest, ADeltaWaitsForItsBase) {
+  Lives lives;
+  lives.Find({1});
+  lives.LoadAll();
+  lives.lifecycle.Found("m", Chain(3));
+  EXPECT_EQ(lives.LoadAll(), (Versions{2, 3}));
+  EXPECT_EQ(lives.Model().last_refused, 0);
+  std::vector<FoundVersion> found = Chain(5);
+  std::erase_if(found, [](const FoundVersion& f) { return f.version == 4; });
+  lives.lifecycle.Found("m", found);
+  EXPECT_EQ(lives.LoadAll(), Versions{});
+  EXPECT_EQ(std::string(lives.Model().last_refusal.message()), "a delta on digest4, but digest3 is live");
+}
+
+TEST(LifecycleTest, ADeltaOnWhatWasRolledBackDoesNotGoLive) {
+  Lives lives;
+  lives.lifecycle.Found("m", Chain(1));
+  lives.LoadAll();
+  lives.lifecycle.Found("m", Chain(2));
+  lives.LoadAll();
+  lives.lifecycle.Found("m", Chain(3));
+  ASSERT_EQ(lives.lifecycle.NextLoad(lives.now, {})->version, 3);
+  lives.lifecycle.TakeActions();
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  const std::vector<LifecycleAction> actions = lives.lifecycle.TakeActions();
+  EXPECT_TRUE(std::ranges::any_of(actions, [](const auto& a) { return a.kind == LifecycleAction::Kind::kCancelLoad; }));
+  lives.lifecycle.Loaded("m", 3, "digest3", 110);  // it was through already
+  EXPECT_EQ(lives.Model().live, 1);
+  EXPECT_EQ(lives.LoadAll(), Versions{});
+  EXPECT_TRUE(lives.Model().policy.quarantine.contains("digest2"));
+}
+
+// What comes after it on the way from the live version is nobody's business.
+TEST(LifecycleTest, ADeltaThatIsAskedForComesWithItsChain) {
+  const auto asked = [](const std::function<absl::Status(Lifecycle&)>& order) {
+    Lives lives({.keep = 0});
+    for (int64_t last = 1; last <= 4; ++last) {
+      lives.lifecycle.Found("m", Chain(last));
+      lives.LoadAll();
+    }
+    EXPECT_EQ(lives.Model().live, 4);
+    EXPECT_TRUE(order(lives.lifecycle).ok());
+    for (const int64_t version : lives.Model().In(VersionState::kRetiring)) lives.lifecycle.Freed("m", version);
+    return lives.lifecycle.NextLoad(lives.now, {});
+  };
+  const std::map<std::string, std::function<absl::Status(Lifecycle&)>> orders = {
+      {"pin", [](Lifecycle& lifecycle) { return lifecycle.Pin("m", 2); }},
+      {"label", [](Lifecycle& lifecycle) { return lifecycle.SetLabel("m", "holdback", 2); }},
+      {"stable", [](Lifecycle& lifecycle) { return lifecycle.SetLabel("m", "stable", 2); }},
+      {"rollback", [](Lifecycle& lifecycle) { return lifecycle.Rollback("m", 2); }},
+  };
+  for (const auto& [name, order] : orders) {
+    const auto load = asked(order);
+    ASSERT_TRUE(load) << name;
+    EXPECT_EQ(load->version, 2) << name;
+    EXPECT_EQ(load->bytes, 110u) << name;
+    EXPECT_TRUE(load->ordered) << name;
+    EXPECT_TRUE(load->chain) << name;
+  }
+}
+
+TEST(LifecycleTest, ALabelIsNoWordForGoingLive) {
+  Lives lives;
+  lives.Find({1});
+  lives.LoadAll();
+  lives.Find({1, 2});
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 2).ok());
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {})->ordered) << "it is the newest, too";
+}
+
+// What a delta shares with its base comes back with neither alone.
+TEST(LifecycleTest, KeptDeltasGiveBackOnlyWhatIsTheirs) {
+  Lives lives({.keep = 3});
+  for (int64_t last = 1; last <= 3; ++last) {
+    lives.lifecycle.Found("m", Chain(last));
+    const auto order = lives.lifecycle.NextLoad(lives.now, {});
+    ASSERT_TRUE(order);
+    lives.lifecycle.Loaded("m", order->version, absl::StrCat("digest", last), 90 + 10 * static_cast<uint64_t>(last));
+  }
+  ASSERT_TRUE(lives.lifecycle.Pin("m", 1).ok());
+  ASSERT_EQ(lives.Kept(), (Versions{2, 3}));
+  lives.lifecycle.Found("n", {OnDisk(1, 100)});
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {.limit = 200, .used = 120}));
+  EXPECT_EQ(lives.Kept(), (Versions{2, 3})) << "they would have gone for nothing";
+  EXPECT_THAT(std::string(lives.lifecycle.models().at("n").last_refusal.message()), HasSubstr("need 100 bytes"));
+}
+
+TEST(LifecycleTest, ALabelThatWasMovedServesWhatItDidUntilItsVersionIsInMemory) {
+  using Labels = std::map<std::string, int64_t>;
+  Lives lives({.keep = 0});
+  lives.Find({1, 2, 3});
+  ASSERT_TRUE(lives.lifecycle.Pin("m", 1).ok());
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 2).ok());
+  EXPECT_EQ(lives.Model().labels, Labels{}) << "nothing is in memory yet";
+  EXPECT_EQ(lives.LoadAll(), (Versions{1, 2}));
+  EXPECT_EQ(lives.Model().labels, (Labels{{"canary", 2}}));
+
+  lives.bad[3] = absl::DataLossError("bad");
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 3).ok());
+  EXPECT_EQ(lives.LoadAll(), Versions{3});
+  EXPECT_EQ(lives.Model().labels, (Labels{{"canary", 2}})) << "3 was refused";
+  EXPECT_EQ(lives.Kept(), Versions{2});
+  EXPECT_EQ(lives.lifecycle.Unload("m", 2).code(), absl::StatusCode::kFailedPrecondition);
+
+  lives.bad.clear();
+  ASSERT_TRUE(lives.lifecycle.Load("m").ok());
+  EXPECT_EQ(lives.Model().last_refused, 3);
+  EXPECT_EQ(lives.LoadAll(), Versions{3});
+  EXPECT_EQ(lives.Model().last_refused, 0) << "it is in memory now";
+  EXPECT_EQ(lives.Model().labels, (Labels{{"canary", 3}}));
+  EXPECT_EQ(lives.Kept(), Versions{3});
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 0).ok());
+  EXPECT_EQ(lives.Model().labels, Labels{});
+}
+
+TEST(LifecycleTest, ARollbackGoesToWhatWasLiveBeforeAndNotToWhatWasRolledBack) {
+  Lives lives;
+  for (int64_t version = 3; version <= 5; ++version) {
+    Versions found;
+    for (int64_t v = 1; v <= version; ++v) found.push_back(v);
+    lives.Find(found);
+    lives.LoadAll();
+  }
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  ASSERT_EQ(lives.Model().live, 4);
+  lives.Find({1, 2, 3, 4, 5, 6});
+  EXPECT_EQ(lives.LoadAll(), Versions{6});
+  EXPECT_TRUE(lives.Model().policy.quarantine.empty());
+
+  Lives restarted;
+  restarted.lifecycle.Restore("m", lives.Model().policy);
+  restarted.Find({1, 2, 3, 4, 5, 6});
+  EXPECT_EQ(restarted.LoadAll(), Versions{6});
+  ASSERT_TRUE(restarted.lifecycle.Rollback("m", 0).ok());
+  EXPECT_EQ(restarted.LoadAll(), Versions{4}) << "5 was rolled back";
+  EXPECT_EQ(restarted.Model().live, 4);
+}
+
+TEST(LifecycleTest, WhatIsMissingIsWhatRequestsWouldNotFind) {
+  Lives lives;
+  lives.lifecycle.Restore("m", {.labels = {{"canary", 1}}, .last_good = 2, .last_good_digest = "digest2"});
+  lives.Find({1, 2, 3});
+  std::vector<int64_t> loads;
+  while (const auto order = lives.lifecycle.NextLoad(lives.now, {}, Lifecycle::Wish::kMissing)) {
+    loads.push_back(order->version);
+    lives.lifecycle.Loaded("m", order->version, absl::StrCat("digest", order->version), order->bytes);
+  }
+  EXPECT_EQ(loads, (std::vector<int64_t>{2, 1})) << "not 3, which is newer than what serves";
+  EXPECT_EQ(lives.LoadAll(), Versions{3});
 }
 
 }  // namespace

@@ -39,11 +39,13 @@ class MemoryBudgetTest : public ::testing::Test {
 TEST_F(MemoryBudgetTest, WithoutALimitItIsTheMachine) {
   EXPECT_EQ(Budget().limit, 1000u << 10);
   EXPECT_EQ(Budget().used, 100u << 10);
+  EXPECT_EQ(Budget().of, "this machine");
 }
 
 TEST_F(MemoryBudgetTest, TheFlagIsForThisProcess) {
   EXPECT_EQ(Budget(200 << 10).limit, 200u << 10);
   EXPECT_EQ(Budget(200 << 10).used, 50u << 10);
+  EXPECT_EQ(Budget(200 << 10).of, "memory-limit");
   EXPECT_EQ(Budget(uint64_t{1} << 40).limit, 1000u << 10) << "a limit that leaves more than the machine has";
 }
 
@@ -54,6 +56,7 @@ TEST_F(MemoryBudgetTest, CgroupVersion2CountsWithoutPageCacheAndAllTheWayUp) {
   Write("/cgroup/pod/memory.stat", "anon 102400\nfile 300000\nkernel 1024\n");
   EXPECT_EQ(Budget().limit, 409600u);
   EXPECT_EQ(Budget().used, 103424u);
+  EXPECT_TRUE(Budget().of.ends_with("/pod/memory.max")) << Budget().of;
   Write("/cgroup/pod/main/memory.max", "200000\n");
   Write("/cgroup/pod/main/memory.stat", "anon 1000\n");
   EXPECT_EQ(Budget().limit, 200000u);
@@ -66,6 +69,7 @@ TEST_F(MemoryBudgetTest, CgroupVersion1) {
   Write("/cgroup/memory/pod/memory.stat", "cache 5000\ntotal_cache 9000\ntotal_rss 20000\n");
   EXPECT_EQ(Budget().limit, 300000u);
   EXPECT_EQ(Budget().used, 20000u);
+  EXPECT_TRUE(Budget().of.ends_with("/pod/memory.limit_in_bytes")) << Budget().of;
 }
 
 TEST_F(MemoryBudgetTest, ThisMachineHasSome) {

@@ -15,8 +15,18 @@ ModelPolicy Policy() {
   policy.quarantine = {{std::string(64, 'a'), 8}};
   policy.last_good = INT64_MAX;
   policy.last_good_digest = std::string(64, 'b');
+  policy.previous_good = 5;
+  policy.previous_good_digest = std::string(64, 'c');
   policy.unloaded = true;
   return policy;
+}
+
+TEST(PolicyStoreTest, WhatAnOlderProgramWroteIsRead) {
+  const auto policy = ParsePolicy(R"({"format": 1, "pinned": 3, "labels": {}, "quarantine": {}, "last_good": 3,
+                                      "last_good_digest": "d", "unloaded": false})");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ(policy->pinned, 3);
+  EXPECT_EQ(policy->previous_good, 0);
 }
 
 TEST(PolicyStoreTest, WhatIsSavedIsLoaded) {

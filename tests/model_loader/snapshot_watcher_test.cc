@@ -129,9 +129,11 @@ TEST_F(SnapshotWatcherTest, AVersionWithoutManifestIsNotComplete) {
   watcher.Step();
   EXPECT_EQ(Live(), 1);
   EXPECT_EQ(Events(), (Strings{"loading m/1", "live m/1"}));
+  EXPECT_EQ(registry_.StatusOf("m")->incomplete, std::vector<int64_t>{2});
   Publish("2");
   watcher.Step();
   EXPECT_EQ(Live(), 2);
+  EXPECT_EQ(registry_.StatusOf("m")->incomplete, std::vector<int64_t>{});
 }
 
 TEST_F(SnapshotWatcherTest, ARefusedVersionLeavesTheLiveOneAndIsSeenInTheStatus) {
@@ -510,6 +512,30 @@ TEST_F(OrderTest, PolicySurvivesARestart) {
   while (watcher.Step()) {
   }
   EXPECT_EQ(Live(), 3) << "unpin lifts the quarantine";
+}
+
+TEST_F(OrderTest, WhatCannotBeWrittenDownSaysSoAndIsTriedAgain) {
+  TempDirectory state;
+  const auto store = PolicyStore::Open(state.path());
+  ASSERT_TRUE(store.ok()) << store.status();
+  SnapshotWatcher::Options options = Keeping(1);
+  options.store = store->get();
+  SnapshotWatcher watcher(std::move(options));
+  PublishThree(watcher);
+  std::filesystem::create_directories(state / ".next/in the way");
+  const absl::Status rolled_back = watcher.Rollback("m", 0);
+  EXPECT_EQ(rolled_back.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(rolled_back.message().find("carried out, but not written down"), std::string::npos) << rolled_back;
+  EXPECT_EQ(Live(), 2);
+  while (watcher.Step()) {
+  }
+  watcher.Step();
+  EXPECT_EQ(std::ranges::count(Events(), "save failed m/0"), 1) << "once, not at each poll";
+  std::filesystem::remove_all(state / ".next");
+  watcher.Step();
+  std::vector<absl::Status> problems;
+  EXPECT_EQ((*store)->Load(problems)->at("m").last_good, 2);
+  EXPECT_EQ((*store)->Load(problems)->at("m").quarantine.size(), 1u);
 }
 
 // A load in a thread of its own is given up as soon as nobody wants it.

@@ -111,7 +111,7 @@ TEST_F(ConfigTest, MalformedCommandLineAndFileAreErrors) {
   EXPECT_THAT(Parse({"serve"}).status().message(), HasSubstr("expected a flag"));
   EXPECT_THAT(Parse({"--queue"}).status().message(), HasSubstr("needs a value"));
   EXPECT_THAT(Parse({"--check-config=yes"}).status().message(), HasSubstr("takes no value"));
-  EXPECT_THAT(Parse({"--config=" + directory_ + "/none"}).status().message(), HasSubstr("cannot be read"));
+  EXPECT_THAT(Parse({"--config=" + directory_ + "/none"}).status().message(), HasSubstr("No such file"));
   EXPECT_THAT(Parse({"--config=" + File("queue 3")}).status().message(), HasSubstr("expected key = value"));
   EXPECT_THAT(Parse({"--config=" + File("queue = 3\nqueue = 4")}).status().message(), HasSubstr("twice"));
 }

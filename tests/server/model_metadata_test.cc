@@ -92,6 +92,17 @@ TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("version 5 was refused: weights.safetensors: chunk 0 differs"));
   models_.GetOrAdd("new");
   EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("\"new\" is not live: no complete version was found"));
+  ModelStatus unsealed;
+  unsealed.name = "new";
+  unsealed.incomplete = {3, 12};
+  models_.GetOrAdd("new").SetStatus(unsealed);
+  EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("was found; without a manifest.json: 3, 12"));
+  ModelStatus pinned;
+  pinned.name = "new";
+  pinned.policy.pinned = 7;
+  models_.GetOrAdd("new").SetStatus(pinned);
+  EXPECT_THAT(std::string(Answer("new").message()),
+              HasSubstr("version 7, which is pinned, is not complete in the model root"));
 }
 
 TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
@@ -102,7 +113,7 @@ TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
   behind.refused = absl::DataLossError("weights.safetensors: chunk 0 differs");
   behind.loading_version = 6;
   const auto progress = std::make_shared<LoadControl>();
-  progress->SetTotal(100);
+  progress->AddTotal(100);
   ASSERT_TRUE(progress->Advance(40).ok());
   progress->MarkStarved();
   behind.progress = progress;
