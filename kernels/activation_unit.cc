@@ -317,8 +317,9 @@ void CombineSome(const PackedUnit& unit, const float* queries, size_t query_stri
 
 // The same as rows of bf16, [units][depth], or [units][depth high][depth low]; queries [..][depth].
 template <class Step, size_t kCandidates>
-void CombineRows(const PackedUnit& unit, const float* HWY_RESTRICT queries, size_t units, float* out,
-                 size_t panels_step) {
+void CombineRows([[maybe_unused]] const PackedUnit& unit, [[maybe_unused]] const float* HWY_RESTRICT queries,
+                 [[maybe_unused]] size_t units, [[maybe_unused]] float* out, [[maybe_unused]] size_t panels_step) {
+#if HWY_TARGET <= HWY_AVX3
   const Tag d;
   using V = hn::Vec<Tag>;
   const size_t depth = unit.depth;
@@ -331,16 +332,15 @@ void CombineRows(const PackedUnit& unit, const float* HWY_RESTRICT queries, size
       const V p = hn::Load(d, product);
 #pragma GCC unroll 4
       for (size_t c = 0; c < kCandidates; ++c) {
-#if HWY_TARGET <= HWY_AVX3
         const V x = hn::MulAdd(p, hn::Load(d, queries + c * depth + k), w);
         const V rounded = RoundToBf16(x);
         uint16_t* row = reinterpret_cast<uint16_t*>(out + c * panels_step) + u * row_numbers + k;
         StoreUpperHalves(rounded, row);
         if constexpr (Step::kSplit) StoreUpperHalves(RoundToBf16(hn::Sub(x, rounded)), row + depth);
-#endif
       }
     }
   }
+#endif
 }
 
 template <class Step, size_t kCandidates>
@@ -466,7 +466,6 @@ void RunMatrixLayer(const PackedUnit& unit, size_t i, const float* rows, const f
                     size_t vectors, float* y) {
   const PackedUnit::Layer& layer = unit.layers[i];
   const size_t depth = RoundUp(layer.in, kMatrixDepth);
-  const size_t columns = vectors * kLanes;
   const bool by_tile = layer.activation.kind != ActivationKind::kDiceRow;
   size_t activated = 0;
   for (size_t u = 0; u < layer.out; u += kMatrixRows) {
