@@ -21,6 +21,11 @@ bool IsLabel(std::string_view text) {
   });
 }
 
+// A version below the live one comes into question only after a rollback.
+bool IsOrdered(const Lifecycle::Model& model, int64_t version) {
+  return version == TargetOf(model.policy) || version < model.live;
+}
+
 std::string Listed(const std::vector<int64_t>& versions) {
   constexpr size_t kMost = 20;
   std::string text;
@@ -126,16 +131,23 @@ bool Lifecycle::Labelled(const Model& model, int64_t version) const {
 
 bool Lifecycle::LostItsBase(const Model& model, int64_t version, const std::string& base) const {
   if (base.empty() || model.live == 0 || base == model.memory.at(model.live).digest) return false;
-  // A version below the live one comes into question only after a rollback.
-  const bool asked_for = version == TargetOf(model.policy) || Labelled(model, version) || version < model.live;
-  return !asked_for;
+  return !IsOrdered(model, version);
+}
+
+bool Lifecycle::OnRolledBack(const Model& model, const std::vector<std::string>& bases) const {
+  if (bases.empty()) return false;
+  if (model.live != 0) {
+    const std::string& live = model.memory.at(model.live).digest;
+    if (bases.front() == live && !Quarantined(model, model.live, live)) return false;
+  }
+  return std::ranges::any_of(bases, [&](const std::string& base) { return model.policy.quarantine.contains(base); });
 }
 
 bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string& digest,
-                          const std::string& base) const {
+                          const std::vector<std::string>& bases) const {
   if (model.policy.unloaded) return false;
   if (const int64_t target = TargetOf(model.policy)) return version == target;
-  if (Quarantined(model, version, digest) || model.policy.quarantine.contains(base)) return false;
+  if (Quarantined(model, version, digest) || OnRolledBack(model, bases)) return false;
   // Back only from what was rolled back.
   return version > model.live || Quarantined(model, model.live, model.memory.at(model.live).digest);
 }
@@ -150,7 +162,7 @@ std::vector<int64_t> Lifecycle::Wanted(const Model& model, Wish wish) const {
   };
   const auto may_go_live = [&](int64_t version) {
     const auto found = model.found.find(version);
-    return found != model.found.end() && MayGoLive(model, version, found->second.digest, found->second.base);
+    return found != model.found.end() && MayGoLive(model, version, found->second.digest, found->second.bases);
   };
   if (model.live == 0) {
     // It has served on this machine, so it is the quickest way to serve again; anything newer comes after it.
@@ -207,7 +219,7 @@ void Lifecycle::Loaded(const std::string& model, int64_t version, const std::str
   loaded.digest = digest;
   loaded.bytes = std::max(bytes, loaded.own_bytes);
   if (loaded.base.empty()) loaded.own_bytes = loaded.bytes;
-  const bool may = MayGoLive(m, version, digest, loaded.base) && !LostItsBase(m, version, loaded.base);
+  const bool may = MayGoLive(m, version, digest, loaded.bases) && !LostItsBase(m, version, loaded.base);
   if (may) return GoLive(model, m, version);
   if (m.policy.unloaded || !Labelled(m, version)) return Retire(model, m, version);
   loaded.state = VersionState::kKept;
@@ -221,7 +233,9 @@ void Lifecycle::Failed(const std::string& model, int64_t version, const absl::St
   Model& m = models_.at(model);
   loading_model_.clear();
   m.memory.erase(version);
-  if (absl::IsCancelled(why)) return Report(LifecycleEvent::Kind::kCancelled, model, version);
+  // One that was pinned meanwhile is to be held to other bounds: it is loaded again.
+  const bool again = !loading_ordered_ && version == TargetOf(m.policy);
+  if (absl::IsCancelled(why) || again) return Report(LifecycleEvent::Kind::kCancelled, model, version);
   // The files may have changed meanwhile; what was refused is what was there when the load began.
   Refuse(model, m, version, loading_stamp_, why, now);
 }
@@ -275,7 +289,9 @@ void Lifecycle::GoLiveIfWanted(const std::string& name, Model& model) {
   const std::vector<int64_t> kept = model.In(VersionState::kKept);
   const auto best = std::find_if(kept.rbegin(), kept.rend(), [&](int64_t version) {
     const Version& v = model.memory.at(version);
-    return version != model.live && MayGoLive(model, version, v.digest, v.base);
+    // What came for a label has never been in anybody's way.
+    const bool strange = v.was_live == 0 && LostItsBase(model, version, v.base);
+    return version != model.live && !strange && MayGoLive(model, version, v.digest, v.bases);
   });
   if (best != kept.rend()) GoLive(name, model, *best);
 }
@@ -308,7 +324,7 @@ void Lifecycle::CancelUnwanted() {
   const Version& version = m.memory.at(loading_version_);
   const bool labelled = !m.policy.unloaded && Labelled(m, loading_version_);
   const bool may =
-      MayGoLive(m, loading_version_, version.digest, version.base) && !LostItsBase(m, loading_version_, version.base);
+      MayGoLive(m, loading_version_, version.digest, version.bases) && !LostItsBase(m, loading_version_, version.base);
   if (labelled || may) return;
   loading_cancelled_ = true;
   Act(LifecycleAction::Kind::kCancelLoad, loading_model_, loading_version_);
@@ -511,10 +527,13 @@ uint64_t Lifecycle::Need(const Model& model, const FoundVersion& found) {
 }
 
 // A delta shares the rest with its base, and with others that lie over the same one.
+bool Lifecycle::SharesMemory(const Version& version) { return version.own_bytes < version.bytes; }
+
 uint64_t Lifecycle::GivesBack(const Model& model, const Version& version) {
-  if (version.base.empty()) return version.bytes;
+  if (!SharesMemory(version)) return version.bytes;
   const bool shares = std::ranges::any_of(model.memory, [&](const auto& m) {
-    return &m.second != &version && (m.second.digest == version.base || m.second.base == version.base);
+    if (&m.second == &version) return false;
+    return m.second.digest == version.base || (m.second.base == version.base && SharesMemory(m.second));
   });
   return shares ? version.own_bytes : version.bytes;
 }
@@ -541,7 +560,8 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
     for (const int64_t version : other.In(VersionState::kKept)) {
       const Version& v = other.memory.at(version);
       // What a delta was laid over holds the same memory as that delta: dropping it would give nothing back.
-      const bool shared = std::ranges::any_of(other.memory, [&](const auto& m) { return m.second.base == v.digest; });
+      const bool shared = std::ranges::any_of(
+          other.memory, [&](const auto& m) { return m.second.base == v.digest && SharesMemory(m.second); });
       if (Labelled(other, version) || shared) continue;
       kept.push_back({other_name != name, v.was_live, &other_name, &other, version, GivesBack(other, v)});
       droppable += kept.back().bytes;
@@ -584,7 +604,7 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
         Refuse(name, model, version, StampOf(model, found), found.status, now);
         continue;
       }
-      if (LostItsBase(model, version, found.base)) {
+      if (LostItsBase(model, version, found.base) && !Labelled(model, version)) {
         // Its base may come before it.
         const bool waits = std::ranges::any_of(wanted, [&](int64_t other) {
           const FoundVersion& base = model.found.at(other);
@@ -604,7 +624,7 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
       return LoadOrder{.model = name,
                        .version = version,
                        .bytes = Need(model, found),
-                       .ordered = TargetOf(model.policy) != 0 || version < model.live,
+                       .ordered = IsOrdered(model, version),
                        .chain = NeedsChain(model, found)};
     }
   }
@@ -616,10 +636,12 @@ void Lifecycle::Begin(const std::string& name, Model& model, const FoundVersion&
   loading_version_ = found.version;
   loading_stamp_ = StampOf(model, found);
   loading_cancelled_ = false;
+  loading_ordered_ = IsOrdered(model, found.version);
   model.turn = ++turns_;
   model.memory[found.version] = {.state = VersionState::kLoading,
                                  .digest = found.digest,
                                  .base = found.base,
+                                 .bases = found.bases,
                                  .bytes = Need(model, found),
                                  .own_bytes = NeedsChain(model, found) ? Need(model, found) : found.bytes};
   Report(LifecycleEvent::Kind::kLoading, name, found.version);

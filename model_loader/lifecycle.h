@@ -30,9 +30,10 @@ struct FoundVersion {
   std::string digest;  // of the manifest; "" where that cannot be read, and loading will say why
   std::string base;    // of a delta: the digest of the version that it changes; else ""
   uint64_t bytes = 0;  // of memory that it will take; of a delta, beside its base
-  // Of a delta: that what it is built on takes, which is loaded with it where nothing is live.
+  // Of a delta: that what it is built on takes, which is loaded with it where it is not laid over the live version.
   uint64_t chain_bytes = 0;
-  absl::Status status;  // why it cannot even be looked at; such a version is refused without a load
+  std::vector<std::string> bases;  // of a delta: the digests of all that it is built on, as far as they are there
+  absl::Status status;             // why it cannot even be looked at; such a version is refused without a load
 };
 
 // What an operator decided about a model, and what a restart must know. Versions are 0 where there is none.
@@ -63,12 +64,12 @@ struct MemoryBudget {
   std::string of{};   // whose limit it is
 };
 
-// What happened, for logs, health and whoever watches. Reported after the fact, except kLoading and kVerifying.
+// What happened, for logs, health and whoever watches. Reported after the fact, except kLoading.
 struct LifecycleEvent {
   enum class Kind {
     kFound,      // a model that is new
     kLoading,    // `version` is about to be loaded
-    kVerifying,  // it is built, and about to be held to its golden cases
+    kVerifying,  // it is built, and being held to its golden cases
     kStarved,    // its load has waited for a core for too long, and goes on at a higher priority: `text`
     kLive,
     kKept,  // `version` stays in memory beside the live one
@@ -166,7 +167,7 @@ class Lifecycle {
     std::string model;
     int64_t version = 0;
     uint64_t bytes = 0;    // expected
-    bool ordered = false;  // goes live by an operator's word (a pin, stable, a rollback), or not at all
+    bool ordered = false;  // goes live by an operator's word: a pin, the label stable, a rollback
     bool chain = false;    // with all that it is built on: not over the live version
   };
   enum class Wish {
@@ -186,6 +187,7 @@ class Lifecycle {
     VersionState state = VersionState::kLoading;
     std::string digest;
     std::string base;  // of a delta
+    std::vector<std::string> bases;
     uint64_t bytes = 0;
     uint64_t own_bytes = 0;  // of a delta: beside its base; else all
     uint64_t was_live = 0;   // later ones are larger; 0: never
@@ -218,15 +220,18 @@ class Lifecycle {
  private:
   absl::Status CheckKnown(const std::string& model, int64_t version) const;
   std::vector<int64_t> Wanted(const Model& model, Wish wish) const;
-  bool MayGoLive(const Model& model, int64_t version, const std::string& digest, const std::string& base) const;
+  bool MayGoLive(const Model& model, int64_t version, const std::string& digest,
+                 const std::vector<std::string>& bases) const;
+  bool OnRolledBack(const Model& model, const std::vector<std::string>& bases) const;
   bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
   bool Labelled(const Model& model, int64_t version) const;
-  // A delta on what is not live, which nobody asked for by name.
+  // A delta on what is not live, which no operator wants live.
   bool LostItsBase(const Model& model, int64_t version, const std::string& base) const;
   // A delta that must be loaded with its chain now.
   static bool NeedsChain(const Model& model, const FoundVersion& found);
   // Bytes of memory that a load of it takes now.
   static uint64_t Need(const Model& model, const FoundVersion& found);
+  static bool SharesMemory(const Version& version);
   static uint64_t GivesBack(const Model& model, const Version& version);
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;
@@ -256,6 +261,7 @@ class Lifecycle {
   int64_t loading_version_ = 0;
   std::string loading_stamp_;
   bool loading_cancelled_ = false;
+  bool loading_ordered_ = false;
   std::vector<LifecycleAction> actions_;
 };
 

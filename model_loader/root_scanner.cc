@@ -81,11 +81,11 @@ absl::StatusOr<std::vector<FoundVersion>> RootScanner::ScanModel(const Directory
   return versions;
 }
 
-// A manifest that was read is read again only when a file has changed.
+// A manifest is read again only when a file has changed, or when it could not be read at all.
 RootScanner::Peeked RootScanner::Peek(const std::string& model, int64_t version, const std::string& stamp) const {
   if (const auto of_model = peeked_.find(model); of_model != peeked_.end()) {
     const auto before = of_model->second.find(version);
-    if (before != of_model->second.end() && before->second.stamp == stamp && before->second.manifest) {
+    if (before != of_model->second.end() && before->second.stamp == stamp && before->second.status.ok()) {
       return before->second;
     }
   }
@@ -110,6 +110,7 @@ FoundVersion RootScanner::Describe(const Versions& versions, int64_t version) {
     const auto base = std::ranges::find_if(versions, [&](const auto& other) {
       return other.second.manifest && other.second.manifest->digest == chain.back()->base;
     });
+    found.bases.push_back(chain.back()->base);
     if (base == versions.end()) return found;
     chain.push_back(&*base->second.manifest);
   }

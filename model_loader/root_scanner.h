@@ -33,8 +33,8 @@ class RootScanner {
   // What a manifest said when its version's files bore this stamp.
   struct Peeked {
     std::string stamp;
-    std::optional<Manifest> manifest;  // none where it cannot be read; then it is looked at again
-    absl::Status status;               // why, where that may pass
+    std::optional<Manifest> manifest;  // none where it cannot be read
+    absl::Status status;               // why, where that may pass: then it is looked at again
   };
   using Versions = std::map<int64_t, Peeked>;
 

@@ -227,7 +227,9 @@ void SnapshotWatcher::UpdateStatus(const std::string& name) {
   status.refused = model.last_refusal;
   status.kept = model.In(VersionState::kKept);
   status.retiring = model.In(VersionState::kRetiring);
-  status.incomplete = incomplete_[name];
+  if (const auto incomplete = incomplete_.find(name); incomplete != incomplete_.end()) {
+    status.incomplete = incomplete->second;
+  }
   status.policy = model.policy;
   options_.registry->GetOrAdd(name).SetStatus(status);
 }

@@ -33,7 +33,7 @@ struct LoadRequest {
   int64_t version = 0;
   uint64_t bytes = 0;    // of memory that it may take; 0: not known
   ModelHandle live;      // what is live meanwhile; null: nothing
-  bool ordered = false;  // goes live by an operator's word, or not at all
+  bool ordered = false;  // goes live by an operator's word
   bool chain = false;    // a delta, to be loaded with all that it is built on
   LoadControl* control = nullptr;
 };

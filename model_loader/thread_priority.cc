@@ -50,7 +50,9 @@ const char* Name(BackgroundPriority priority) {
   return "?";
 }
 
-nanoseconds Starved(const CoreTime& time) { return std::max(time.waited - 9 * time.ran, nanoseconds(0)); }
+nanoseconds StarvedAfter(nanoseconds before, const CoreTime& more) {
+  return std::max(before + more.waited - 9 * more.ran, nanoseconds(0));
+}
 
 BackgroundPriority PriorityAfter(nanoseconds starved, nanoseconds patience) {
   if (starved < patience) return BackgroundPriority::kIdle;
@@ -91,7 +93,7 @@ void BackgroundThread::Loop(std::stop_token stop) {
 void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOptions& options) {
   if (!Start()) return work();  // better noticed than not done
   const auto begin = std::chrono::steady_clock::now();
-  std::optional<CoreTime> before;   // of its other works
+  std::optional<CoreTime> before;   // when it was looked at last
   std::atomic<pid_t> may_rise = 0;  // the thread, if it may; 0 before it has found out, too
   const std::function<void()> lowered = [&] {
     const bool may = LowerThisThread();
@@ -100,6 +102,7 @@ void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOp
     work();
   };
   auto priority = BackgroundPriority::kIdle;
+  nanoseconds starved{0};
   std::unique_lock lock(mutex_);
   work_ = &lowered;
   changed_.notify_all();
@@ -111,9 +114,10 @@ void BackgroundThread::Run(const std::function<void()>& work, const BackgroundOp
     if (thread == 0 || priority == BackgroundPriority::kNice10) continue;
     lock.unlock();
     const std::optional<CoreTime> now = options.core_time(thread);
-    const nanoseconds starved = now && before
-                                    ? Starved({.ran = now->ran - before->ran, .waited = now->waited - before->waited})
-                                    : std::chrono::steady_clock::now() - begin;
+    starved = now && before
+                  ? StarvedAfter(starved, {.ran = now->ran - before->ran, .waited = now->waited - before->waited})
+                  : std::chrono::steady_clock::now() - begin;
+    before = now;
     const bool hurry = options.hurry();
     const BackgroundPriority due = hurry ? BackgroundPriority::kNice10 : PriorityAfter(starved, options.patience);
     if (due > priority && SetPriority(thread, due)) {

@@ -24,9 +24,10 @@ struct CoreTime {
   std::chrono::nanoseconds waited{0};
 };
 
-// What a thread waited beyond nine times what it ran: nothing while it gets a tenth of a core or more, and grows with
-// the clock while it gets none. So a load may be as long as it is large, and makes way as long as it moves.
-std::chrono::nanoseconds Starved(const CoreTime& time);
+// What a thread has waited beyond nine times what it ran, when it had starved for `before` and since then had `more`:
+// stays at nothing while it gets a tenth of a core or more, and grows with the clock while it gets none. So a load may
+// be as long as it is large, and makes way as long as it moves.
+std::chrono::nanoseconds StarvedAfter(std::chrono::nanoseconds before, const CoreTime& more);
 
 // What a thread may come to on a busy machine: the next higher priority for each `patience` that it has starved.
 BackgroundPriority PriorityAfter(std::chrono::nanoseconds starved, std::chrono::nanoseconds patience);

@@ -36,7 +36,7 @@ absl::Status WhyNotLive(const ModelStatus& model) {
     why = absl::StrCat("version ", model.refused_version, " was refused: ", model.refused.message());
   } else if (const int64_t target = TargetOf(model.policy); target != 0) {
     why = absl::StrCat("version ", target, ", which is ", model.policy.pinned != 0 ? "pinned" : "labelled stable",
-                       ", is not complete in the model root");
+                       ", is not loaded; is it complete in the model root?");
   }
   return absl::NotFoundError(absl::StrCat("model: ", Quote(model.name), " is not live: ", why));
 }

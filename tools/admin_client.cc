@@ -146,8 +146,8 @@ std::string StatusNote(const v1::ModelStatus& status) {
   }
   if (parts.empty() && status.live_version() == 0 && !status.unloaded()) {
     const auto stable = status.labels().find("stable");
-    if (status.pinned_version() != 0) return "the pinned version is not complete in the model root; see dinctl unpin";
-    if (stable != status.labels().end()) return "the version labelled stable is not complete in the model root";
+    if (status.pinned_version() != 0) return "the pinned version is not loaded; is it in the model root?";
+    if (stable != status.labels().end()) return "the version labelled stable is not loaded; is it in the model root?";
     return "no complete version was found";
   }
   return absl::StrJoin(parts, "; ");

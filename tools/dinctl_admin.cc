@@ -77,8 +77,9 @@ absl::StatusOr<int> Rollback(const Arguments& arguments) {
   }
   return Send(arguments, AdminClient::Order::kRollback, request, [&](const v1::ModelStatus& m) {
     if (request.version() != 0) return m.live_version() == request.version();
-    const auto& quarantined = m.quarantined_versions();
-    return m.live_version() != 0 && std::ranges::find(quarantined, m.live_version()) == quarantined.end();
+    // One number for each digest, the lowest: what is above any of them is still there.
+    const auto left = [&](int64_t quarantined) { return quarantined > m.live_version(); };
+    return m.live_version() != 0 && std::ranges::all_of(m.quarantined_versions(), left);
   });
 }
 

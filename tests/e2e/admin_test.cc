@@ -147,8 +147,10 @@ TEST_F(AdminTest, ARollbackThatDoesNotSucceedFails) {
   RunningServer server(root_, flags);
   TestClient client(server.address());
   PublishAndWait(client, 2);
-  std::filesystem::remove_all(root_.path() + "/ads/1");
-  root_.PublishCorrupted(kCase, "ads", 1);
+  const std::string weights = root_.path() + "/ads/1/weights.safetensors";
+  std::string bytes = ReadFile(weights);
+  bytes[bytes.size() - 10] ^= 1;
+  WriteFile(weights, bytes);
   const Finished rollback = Dinctl({"rollback", "ads"});
   EXPECT_EQ(rollback.exit_code, 1);
   EXPECT_THAT(rollback.output, HasSubstr("version 1 was refused")) << rollback.errors << server.Log();
@@ -183,10 +185,10 @@ TEST_F(AdminTest, APinnedVersionThatIsGoneIsNamed) {
   RunningServer server(root_, Flags());
   TestClient client(server.address());
   const auto refused = client.Score(ToScoreRequest((*snapshot_)->golden()[2], "ads"));
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("version 1, which is pinned, is not complete"));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("version 1, which is pinned, is not loaded"));
   const Finished status = din::Run(
       kDinctlProgram, {.arguments = {"status", "--server=" + server.address()}, .environment = {}, .input = ""});
-  EXPECT_THAT(status.output, HasSubstr("the pinned version is not complete"));
+  EXPECT_THAT(status.output, HasSubstr("the pinned version is not loaded"));
   EXPECT_EQ(Dinctl({"unpin", "ads"}).exit_code, 0);
   EXPECT_EQ(Version(client), 2);
 }

@@ -103,8 +103,9 @@ TEST_F(SwapTest, AServerKilledAtAnyMomentStartsAgainAndAnswersRight) {
   const TempDirectory state;
   const v1::GoldenCase& golden = (*snapshot_)->golden()[2];
   const auto expect_right = [&](const v1::ScoreResponse& response, int64_t version) {
-    // The last good version serves first, and what came in the meantime goes live behind it.
-    EXPECT_TRUE(response.version() == version || response.version() == version - 1) << response.version();
+    // What was written down last as good serves first, and what came in the meantime goes live behind it.
+    EXPECT_LE(response.version(), version);
+    EXPECT_GE(response.version(), version - 2);
     ASSERT_EQ(response.scores_size(), golden.scores_size());
     for (int rank = 0; rank < response.scores_size(); ++rank) {
       EXPECT_NEAR(response.scores(rank), golden.scores(static_cast<int>(response.index(rank))), golden.tolerance());

@@ -96,6 +96,14 @@ int fstat(int fd, struct stat* out) noexcept {
   return static_cast<int>(syscall(SYS_newfstatat, fd, "", out, AT_EMPTY_PATH));
 }
 
+int fstatat(int at, const char* path, struct stat* out, int flags) noexcept {
+  if (calls.Next("fstatat")) {
+    errno = EIO;
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_newfstatat, at, path, out, flags));
+}
+
 // libfiu, where it is preloaded.
 using FiuCallback = int(const char* name, int* failnum, void** failinfo, unsigned int* flags);
 __attribute__((weak)) int fiu_init(unsigned int flags);

@@ -146,6 +146,7 @@ class World {
              .base = disk.base,
              .bytes = disk.bytes,
              .chain_bytes = disk.base.empty() ? 0 : 2 * disk.bytes,
+             .bases = disk.base.empty() ? std::vector<std::string>() : std::vector{disk.base},
              .status = disk.quality == Quality::kLink ? absl::InvalidArgumentError("a link") : absl::OkStatus()});
       }
       if (!found.empty() || lifecycle_->models().contains(model)) lifecycle_->Found(model, std::move(found));
@@ -176,9 +177,11 @@ class World {
       const FoundVersion& found = model.found.at(order->version);
       const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
       if (order->chain != (!found.base.empty() && found.base != live)) broken_ = "a delta is loaded over another base";
-      const bool asked = IsAskedFor(model, order->version);
+      const bool asked =
+          IsAskedFor(model, order->version) ||
+          std::ranges::any_of(model.policy.labels, [&](const auto& label) { return label.second == order->version; });
       if (order->chain && model.live != 0 && !asked) broken_ = "a delta on what is not live is loaded";
-      if (!asked && model.policy.quarantine.contains(found.base)) broken_ = "a delta on what was rolled back is loaded";
+      if (!asked && IsRolledBack(model, found.base)) broken_ = "a delta on what was rolled back is loaded";
       if (model.memory.size() > 2 + options_.keep + labelled) broken_ = "too many copies in memory";
       if (!model.In(VersionState::kRetiring).empty()) broken_ = "a load beside a retiring version";
     }
@@ -201,7 +204,7 @@ class World {
       const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
       const std::string base = model.memory.at(load_.version).base;
       const bool asked = IsAskedFor(model, load_.version);
-      const bool on_bad = TargetOf(model.policy) == 0 && model.policy.quarantine.contains(base);
+      const bool on_bad = TargetOf(model.policy) == 0 && IsRolledBack(model, base);
       lifecycle_->Loaded(load_.model, load_.version, DigestOf(load_.model, load_.version, load_.disk), load_.bytes);
       if (model.live == load_.version && on_bad) broken_ = "a delta on what was rolled back goes live";
       if (model.live == load_.version && !base.empty() && !live.empty() && base != live && !asked) {
@@ -211,9 +214,14 @@ class World {
     }
   }
 
+  // Older versions with the same bytes may be live, and then are none.
+  static bool IsRolledBack(const Lifecycle::Model& model, const std::string& digest) {
+    const auto entry = model.policy.quarantine.find(digest);
+    if (entry == model.policy.quarantine.end()) return false;
+    return model.live == 0 || model.memory.at(model.live).digest != digest || model.live >= entry->second;
+  }
   static bool IsAskedFor(const Lifecycle::Model& model, int64_t version) {
-    return version == TargetOf(model.policy) || version < model.live ||
-           std::ranges::any_of(model.policy.labels, [&](const auto& label) { return label.second == version; });
+    return version == TargetOf(model.policy) || version < model.live;
   }
 
   void Fail(const absl::Status& why) {

@@ -40,13 +40,17 @@ class Lives {
     if (why != bad.end())
       lifecycle.Failed("m", order->version, why->second, now);
     else
-      lifecycle.Loaded("m", order->version, absl::StrCat("digest", order->version), order->bytes);
+      lifecycle.Loaded("m", order->version, absl::StrCat("digest", order->version), BytesOf(*order));
     return order->version;
   }
   std::vector<int64_t> LoadAll() {
     std::vector<int64_t> loaded;
     while (const int64_t version = LoadOne()) loaded.push_back(version);
     return loaded;
+  }
+  // A delta over the live version shares 100 with it.
+  uint64_t BytesOf(const Lifecycle::LoadOrder& order) const {
+    return order.bytes + (order.chain || Model().memory.at(order.version).base.empty() ? 0 : 100);
   }
   const Lifecycle::Model& Model() const { return lifecycle.models().at("m"); }
   std::vector<int64_t> Kept() const { return Model().In(VersionState::kKept); }
@@ -262,6 +266,7 @@ std::vector<FoundVersion> Chain(int64_t last) {
     found.push_back(OnDisk(version, 10));
     found.back().base = absl::StrCat("digest", version - 1);
     found.back().chain_bytes = 90 + 10 * static_cast<uint64_t>(version - 1);
+    for (int64_t base = version - 1; base > 0; --base) found.back().bases.push_back(absl::StrCat("digest", base));
   }
   return found;
 }
@@ -322,7 +327,7 @@ TEST(LifecycleTest, ADeltaThatIsAskedForComesWithItsChain) {
     ASSERT_TRUE(load) << name;
     EXPECT_EQ(load->version, 2) << name;
     EXPECT_EQ(load->bytes, 110u) << name;
-    EXPECT_TRUE(load->ordered) << name;
+    EXPECT_TRUE(load->ordered) << name << ": below the live one";
     EXPECT_TRUE(load->chain) << name;
   }
 }
@@ -334,6 +339,53 @@ TEST(LifecycleTest, ALabelIsNoWordForGoingLive) {
   lives.Find({1, 2});
   ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 2).ok());
   EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {})->ordered) << "it is the newest, too";
+}
+
+TEST(LifecycleTest, ALabelBringsADeltaIntoMemoryAndNotLive) {
+  Lives lives;
+  lives.lifecycle.Found("m", Chain(1));
+  lives.LoadAll();
+  lives.bad[2] = absl::DataLossError("bad");
+  lives.lifecycle.Found("m", Chain(3));
+  lives.LoadAll();
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "canary", 3).ok());
+  EXPECT_EQ(lives.LoadAll(), Versions{3});
+  EXPECT_EQ(lives.Model().live, 1);
+  EXPECT_EQ(lives.Kept(), Versions{3});
+  ASSERT_TRUE(lives.lifecycle.SetLabel("m", "other", 1).ok());
+  EXPECT_EQ(lives.Model().live, 1) << "nor by the next order";
+  ASSERT_TRUE(lives.lifecycle.Pin("m", 3).ok());
+  EXPECT_EQ(lives.Model().live, 3);
+}
+
+TEST(LifecycleTest, NothingThatIsBuiltOnWhatWasRolledBackGoesLive) {
+  Lives lives({.keep = 0});
+  for (int64_t last = 1; last <= 3; ++last) {
+    lives.lifecycle.Found("m", Chain(last));
+    lives.LoadAll();
+  }
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 1).ok());
+  Lives restarted;
+  restarted.lifecycle.Restore("m", lives.Model().policy);
+  restarted.lifecycle.Found("m", Chain(5));
+  EXPECT_EQ(restarted.LoadAll(), Versions{1}) << "4 and 5 are built on 2 and 3";
+}
+
+TEST(LifecycleTest, WhatIsPinnedWhileItFailsIsLoadedAgainAsPinned) {
+  Lives lives;
+  lives.Find({1});
+  lives.LoadAll();
+  lives.Find({1, 2});
+  ASSERT_FALSE(lives.lifecycle.NextLoad(lives.now, {})->ordered);
+  ASSERT_TRUE(lives.lifecycle.Pin("m", 2).ok());
+  lives.lifecycle.Failed("m", 2, absl::FailedPreconditionError("drift"), lives.now);
+  EXPECT_EQ(lives.Model().last_refused, 0);
+  const auto again = lives.lifecycle.NextLoad(lives.now, {});
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(again->ordered);
+  lives.lifecycle.Failed("m", 2, absl::FailedPreconditionError("golden case"), lives.now);
+  EXPECT_EQ(lives.Model().last_refused, 2);
+  EXPECT_FALSE(lives.lifecycle.NextLoad(lives.now, {}));
 }
 
 // What a delta shares with its base comes back with neither alone.

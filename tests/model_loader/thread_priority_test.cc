@@ -43,11 +43,12 @@ bool MayRise() {
 }
 
 TEST(ThreadPriorityTest, StarvesWhoGetsLessThanATenthOfACore) {
-  EXPECT_EQ(Starved({}), 0s);
-  EXPECT_EQ(Starved({.ran = 10s, .waited = 0s}), 0s);
-  EXPECT_EQ(Starved({.ran = 1s, .waited = 9s}), 0s);
-  EXPECT_EQ(Starved({.ran = 1s, .waited = 12s}), 3s);
-  EXPECT_EQ(Starved({.ran = 0s, .waited = 12s}), 12s);
+  EXPECT_EQ(StarvedAfter(0s, {}), 0s);
+  EXPECT_EQ(StarvedAfter(0s, {.ran = 60s, .waited = 0s}), 0s) << "a good start is no credit for later";
+  EXPECT_EQ(StarvedAfter(0s, {.ran = 1s, .waited = 9s}), 0s);
+  EXPECT_EQ(StarvedAfter(0s, {.ran = 1s, .waited = 12s}), 3s);
+  EXPECT_EQ(StarvedAfter(3s, {.ran = 0s, .waited = 12s}), 15s);
+  EXPECT_EQ(StarvedAfter(15s, {.ran = 1s, .waited = 1s}), 7s);
 }
 
 TEST(ThreadPriorityTest, RisesWithTheTimeThatItStarved) {

@@ -101,8 +101,7 @@ TEST_F(ModelMetadataTest, ModelThatIsNotLiveSaysWhy) {
   pinned.name = "new";
   pinned.policy.pinned = 7;
   models_.GetOrAdd("new").SetStatus(pinned);
-  EXPECT_THAT(std::string(Answer("new").message()),
-              HasSubstr("version 7, which is pinned, is not complete in the model root"));
+  EXPECT_THAT(std::string(Answer("new").message()), HasSubstr("version 7, which is pinned, is not loaded"));
 }
 
 TEST_F(ModelMetadataTest, VersionRefusedBehindALiveOneIsInItsStatus) {
