@@ -130,8 +130,7 @@ bool Lifecycle::Labelled(const Model& model, int64_t version) const {
 }
 
 bool Lifecycle::LostItsBase(const Model& model, int64_t version, const std::string& base) const {
-  if (base.empty() || model.live == 0 || base == model.memory.at(model.live).digest) return false;
-  return !IsOrdered(model, version);
+  return model.live != 0 && NeedsChain(model, base) && !IsOrdered(model, version);
 }
 
 bool Lifecycle::OnRolledBack(const Model& model, const std::vector<std::string>& bases) const {
@@ -150,6 +149,11 @@ bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string
   if (Quarantined(model, version, digest) || OnRolledBack(model, bases)) return false;
   // Back only from what was rolled back.
   return version > model.live || Quarantined(model, model.live, model.memory.at(model.live).digest);
+}
+
+bool Lifecycle::WhatLoadsMayGoLive(const Model& model, int64_t version) const {
+  const Version& v = model.memory.at(version);
+  return MayGoLive(model, version, v.digest, v.bases) && !LostItsBase(model, version, v.base);
 }
 
 // What is not in memory and should be, the most important first.
@@ -219,8 +223,7 @@ void Lifecycle::Loaded(const std::string& model, int64_t version, const std::str
   loaded.digest = digest;
   loaded.bytes = std::max(bytes, loaded.own_bytes);
   if (loaded.base.empty()) loaded.own_bytes = loaded.bytes;
-  const bool may = MayGoLive(m, version, digest, loaded.bases) && !LostItsBase(m, version, loaded.base);
-  if (may) return GoLive(model, m, version);
+  if (WhatLoadsMayGoLive(m, version)) return GoLive(model, m, version);
   if (m.policy.unloaded || !Labelled(m, version)) return Retire(model, m, version);
   loaded.state = VersionState::kKept;
   MoveLabels(m);
@@ -321,11 +324,8 @@ void Lifecycle::TrimKept(const std::string& name, Model& model) {
 void Lifecycle::CancelUnwanted() {
   if (!loading() || loading_cancelled_) return;
   const Model& m = models_.at(loading_model_);
-  const Version& version = m.memory.at(loading_version_);
   const bool labelled = !m.policy.unloaded && Labelled(m, loading_version_);
-  const bool may =
-      MayGoLive(m, loading_version_, version.digest, version.bases) && !LostItsBase(m, loading_version_, version.base);
-  if (labelled || may) return;
+  if (labelled || WhatLoadsMayGoLive(m, loading_version_)) return;
   loading_cancelled_ = true;
   Act(LifecycleAction::Kind::kCancelLoad, loading_model_, loading_version_);
 }
@@ -518,12 +518,12 @@ bool Lifecycle::Retiring() const {
                      [](const auto& model) { return !model.second.In(VersionState::kRetiring).empty(); });
 }
 
-bool Lifecycle::NeedsChain(const Model& model, const FoundVersion& found) {
-  return !found.base.empty() && (model.live == 0 || found.base != model.memory.at(model.live).digest);
+bool Lifecycle::NeedsChain(const Model& model, const std::string& base) {
+  return !base.empty() && (model.live == 0 || base != model.memory.at(model.live).digest);
 }
 
 uint64_t Lifecycle::Need(const Model& model, const FoundVersion& found) {
-  return found.bytes + (NeedsChain(model, found) ? found.chain_bytes : 0);
+  return found.bytes + (NeedsChain(model, found.base) ? found.chain_bytes : 0);
 }
 
 // A delta shares the rest with its base, and with others that lie over the same one.
@@ -624,8 +624,8 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
       return LoadOrder{.model = name,
                        .version = version,
                        .bytes = Need(model, found),
-                       .ordered = IsOrdered(model, version),
-                       .chain = NeedsChain(model, found)};
+                       .ordered = loading_ordered_,
+                       .chain = NeedsChain(model, found.base)};
     }
   }
   return std::nullopt;
@@ -643,7 +643,7 @@ void Lifecycle::Begin(const std::string& name, Model& model, const FoundVersion&
                                  .base = found.base,
                                  .bases = found.bases,
                                  .bytes = Need(model, found),
-                                 .own_bytes = NeedsChain(model, found) ? Need(model, found) : found.bytes};
+                                 .own_bytes = Need(model, found)};
   Report(LifecycleEvent::Kind::kLoading, name, found.version);
 }
 

@@ -222,13 +222,14 @@ class Lifecycle {
   std::vector<int64_t> Wanted(const Model& model, Wish wish) const;
   bool MayGoLive(const Model& model, int64_t version, const std::string& digest,
                  const std::vector<std::string>& bases) const;
+  bool WhatLoadsMayGoLive(const Model& model, int64_t version) const;
   bool OnRolledBack(const Model& model, const std::vector<std::string>& bases) const;
   bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
   bool Labelled(const Model& model, int64_t version) const;
   // A delta on what is not live, which no operator wants live.
   bool LostItsBase(const Model& model, int64_t version, const std::string& base) const;
   // A delta that must be loaded with its chain now.
-  static bool NeedsChain(const Model& model, const FoundVersion& found);
+  static bool NeedsChain(const Model& model, const std::string& base);
   // Bytes of memory that a load of it takes now.
   static uint64_t Need(const Model& model, const FoundVersion& found);
   static bool SharesMemory(const Version& version);
