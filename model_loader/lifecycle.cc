@@ -542,7 +542,7 @@ uint64_t Lifecycle::GivesBack(const Model& model, const Version& version) {
 bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory,
                          Time now) {
   const uint64_t need = Need(model, found);
-  const uint64_t have = memory.limit - std::min(memory.used, memory.limit);
+  const uint64_t have = memory.left();
   if (need <= have) return true;
   const uint64_t shortage = need - have + (memory.used - std::min(memory.used, memory.limit));
   struct Kept {

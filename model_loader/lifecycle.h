@@ -1,6 +1,7 @@
 // What is to become of which version of which model: the policy, without clock, files, threads or memory of its own.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -62,6 +63,8 @@ struct MemoryBudget {
   uint64_t limit = UINT64_MAX;
   uint64_t used = 0;  // now, by everything that counts towards the limit
   std::string of{};   // whose limit it is
+
+  uint64_t left() const { return limit - std::min(used, limit); }
 };
 
 // What happened, for logs, health and whoever watches. Reported after the fact, except kLoading.

@@ -5,19 +5,31 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <new>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
 
 namespace din {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kSmallestPage = 4096;
 // Unmapping holds the lock of the address space, and other threads' mmap and page faults wait for it, the longer when
 // the thread that frees is of low priority and loses its core meanwhile. One page table's worth takes 10 us, or 130 in
 // small pages; in pieces of 64 MiB another thread waited for 860 ms on a busy machine, in these for 7.
-constexpr size_t kUnmapPiece = kHugePage;
+constexpr size_t kPiece = kHugePage;
+// A region that may come back as spare memory has addresses for one part in so many more than it needs: they cost
+// nothing, and the next version of a model may have more rows.
+constexpr size_t kGrowth = 8;
+// Times the largest region in use. The models of a server take turns, so one spare region serves all that are about as
+// large; twice the largest is enough for one of each size down to nothing, if each is half of the one before.
+constexpr uint64_t kMostSpare = 2;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -33,20 +45,23 @@ std::byte* TrimToHugePage(std::byte* raw, size_t raw_size, size_t size) {
   return raw + before;
 }
 
-}  // namespace
+size_t WholePages(uint64_t bytes) { return RoundUp(bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE))); }
 
-absl::StatusOr<MemoryRegion> MemoryRegion::Create(uint64_t bytes) {
-  if (bytes == 0) return MemoryRegion();
+absl::Status CheckMachineHas(uint64_t bytes) {
   if (const uint64_t limit = PhysicalMemory(); bytes > limit) {
     return absl::ResourceExhaustedError(
         absl::StrCat("need ", bytes, " bytes of memory > limit ", limit, " of this machine"));
   }
-  const bool huge = bytes >= kHugePage;
-  const size_t size = RoundUp(bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+  return absl::OkStatus();
+}
+
+// That many bytes of addresses, zeroed and still without pages.
+absl::StatusOr<std::byte*> Map(size_t size) {
+  const bool huge = size >= kHugePage;
   const size_t raw_size = huge ? size + kHugePage : size;
   void* raw = mmap(nullptr, raw_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("need ", bytes, " bytes of memory: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(absl::StrCat("need ", size, " bytes of memory: ", std::strerror(errno)));
   }
   std::byte* data = static_cast<std::byte*>(raw);
   if (huge) {
@@ -54,14 +69,153 @@ absl::StatusOr<MemoryRegion> MemoryRegion::Create(uint64_t bytes) {
     // A wish: without it everything works, in small pages.
     madvise(data, size, MADV_HUGEPAGE);
   }
-  return MemoryRegion(std::span(data, size));
+  return data;
+}
+
+enum class Addresses { kStay, kGo };
+
+// The pages of [data, data + size) go back to the system.
+void GivePagesBack(std::byte* data, size_t size, Addresses addresses) {
+  for (size_t at = 0; at < size; at += kPiece) {
+    const size_t piece = std::min(kPiece, size - at);
+    addresses == Addresses::kStay ? madvise(data + at, piece, MADV_DONTNEED) : munmap(data + at, piece);
+    sched_yield();
+  }
+}
+
+// Bytes of [data, data + size) that have pages: a load that was given up has not touched all.
+uint64_t Resident(std::byte* data, size_t size) {
+  const size_t page = WholePages(1);
+  std::array<unsigned char, kHugePage / kSmallestPage> there;
+  uint64_t pages = 0;
+  for (size_t at = 0; at < size; at += kHugePage) {
+    const size_t piece = std::min(kHugePage, size - at);
+    if (mincore(data + at, piece, there.data()) != 0) continue;
+    for (size_t i = 0; i < piece / page; ++i) pages += there[i] & 1;
+  }
+  return pages * page;
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryRegion> MemoryRegion::Create(uint64_t bytes) {
+  if (bytes == 0) return MemoryRegion();
+  DIN_RETURN_IF_ERROR(CheckMachineHas(bytes));
+  const size_t size = WholePages(bytes);
+  DIN_ASSIGN_OR_RETURN(std::byte* const data, Map(size));
+  return MemoryRegion(data, size, size);
 }
 
 MemoryRegion::~MemoryRegion() {
-  for (size_t at = 0; at < bytes_.size(); at += kUnmapPiece) {
-    munmap(bytes_.data() + at, std::min(kUnmapPiece, bytes_.size() - at));
-    sched_yield();
+  if (home_ != nullptr) home_->Add(std::move(*this));
+  GivePagesBack(data(), mapped_, Addresses::kGo);
+}
+
+// Within its addresses. Pages beyond the huge page that the end is in go back.
+void MemoryRegion::Resize(size_t size) {
+  if (const size_t end = RoundUp(size, kHugePage); end < this->size()) {
+    GivePagesBack(data() + end, this->size() - end, Addresses::kStay);
   }
+  bytes_ = {data(), size};
+}
+
+absl::StatusOr<MemoryRegion> SpareMemory::Take(uint64_t bytes) {
+  if (bytes < kHugePage) return MemoryRegion::Create(bytes);
+  DIN_RETURN_IF_ERROR(CheckMachineHas(bytes));
+  const size_t size = WholePages(bytes);
+  MemoryRegion region = Find(size);
+  if (region.data() == nullptr) {
+    GiveBack(size);
+    const size_t mapped = RoundUp(size + size / kGrowth, kHugePage);
+    DIN_ASSIGN_OR_RETURN(std::byte* const data, Map(mapped));
+    region = MemoryRegion(data, size, mapped);
+  }
+  region.Resize(size);
+  const std::lock_guard lock(mutex_);
+  in_use_.insert(region.mapped_);
+  region.home_ = this;
+  return region;
+}
+
+void SpareMemory::KeepOnlyFor(uint64_t bytes) {
+  uint64_t surplus = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spares_.empty()) surplus = Sum() - std::min(bytes, spares_.back().resident);
+  }
+  GiveBack(surplus);
+}
+
+uint64_t SpareMemory::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return Sum();
+}
+
+void SpareMemory::Add(MemoryRegion region) noexcept try {
+  region.home_ = nullptr;
+  const size_t mapped = region.mapped_;
+  const uint64_t resident = Resident(region.data(), region.size());
+  Insert({std::move(region), resident});
+  uint64_t surplus = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    in_use_.erase(in_use_.find(mapped));
+    const uint64_t most = in_use_.empty() ? 0 : kMostSpare * *in_use_.rbegin();
+    surplus = Sum() - std::min(Sum(), most);
+  }
+  GiveBack(surplus);
+} catch (const std::bad_alloc&) {
+  // Then it has gone back to the system.
+}
+
+// The smallest with addresses for `size` bytes and few pages more; empty when there is none.
+MemoryRegion SpareMemory::Find(size_t size) {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::ranges::find_if(spares_, [&](const Spare& spare) {
+    return spare.region.mapped_ >= size && spare.resident <= size + size / kGrowth;
+  });
+  if (found == spares_.end()) return MemoryRegion();
+  MemoryRegion region = std::move(found->region);
+  spares_.erase(found);
+  return region;
+}
+
+SpareMemory::Spare SpareMemory::Smallest() {
+  const std::lock_guard lock(mutex_);
+  if (spares_.empty()) return {};
+  Spare spare = std::move(spares_.front());
+  spares_.erase(spares_.begin());
+  return spare;
+}
+
+void SpareMemory::Insert(Spare spare) {
+  const std::lock_guard lock(mutex_);
+  const auto larger = std::ranges::upper_bound(spares_, spare.resident, {}, &Spare::resident);
+  spares_.insert(larger, std::move(spare));
+}
+
+// At least so many bytes, if they are here. Without the mutex: it takes time.
+void SpareMemory::GiveBack(uint64_t bytes) {
+  while (bytes > 0) {
+    Spare spare = Smallest();
+    const uint64_t before = spare.resident;
+    if (before <= bytes) {
+      if (spare.region.data() == nullptr) return;
+      bytes -= before;
+      continue;
+    }
+    spare.region.Resize(spare.region.size() - std::min(spare.region.size(), RoundUp(bytes, kHugePage)));
+    spare.resident = Resident(spare.region.data(), spare.region.size());
+    bytes -= std::min(bytes, before - spare.resident);
+    Insert(std::move(spare));
+  }
+}
+
+// With the mutex held.
+uint64_t SpareMemory::Sum() const {
+  uint64_t sum = 0;
+  for (const Spare& spare : spares_) sum += spare.resident;
+  return sum;
 }
 
 }  // namespace din

@@ -4,24 +4,31 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <set>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
 namespace din {
 
-// Owns zeroed memory that starts at a page, or at a huge page when it is at least one long. Pages appear when they are
-// first written. Move-only.
+class SpareMemory;
+
+// Owns memory that starts at a page, or at a huge page when it is at least one long. Pages appear when they are first
+// written. Move-only.
 class MemoryRegion {
  public:
   MemoryRegion() = default;
-  // RESOURCE_EXHAUSTED with need and limit when the machine has not that much, or the kernel refuses.
+  // Zeroed. RESOURCE_EXHAUSTED with need and limit when the machine has not that much, or the kernel refuses.
   static absl::StatusOr<MemoryRegion> Create(uint64_t bytes);
   ~MemoryRegion();
-  MemoryRegion(MemoryRegion&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MemoryRegion(MemoryRegion&& other) noexcept { *this = std::move(other); }
   MemoryRegion& operator=(MemoryRegion&& other) noexcept {
     std::swap(bytes_, other.bytes_);
+    std::swap(mapped_, other.mapped_);
+    std::swap(home_, other.home_);
     return *this;
   }
 
@@ -29,9 +36,50 @@ class MemoryRegion {
   size_t size() const { return bytes_.size(); }  // what was asked for, in whole pages
 
  private:
-  explicit MemoryRegion(std::span<std::byte> bytes) : bytes_(bytes) {}
+  friend class SpareMemory;
+  MemoryRegion(std::byte* data, size_t size, size_t mapped) : bytes_(data, size), mapped_(mapped) {}
+  void Resize(size_t size);
 
   std::span<std::byte> bytes_;
+  size_t mapped_ = 0;            // addresses from data() on, some perhaps beyond size()
+  SpareMemory* home_ = nullptr;  // where it goes in the end; null: back to the system
+};
+
+// What regions leave when they go, for the next ones: the pages are there already, so that whoever fills them costs the
+// machine neither page faults nor the zeroing of a gigabyte, nor a virtual machine the wait for its host to give them.
+// Keeps at most twice what the largest region in use takes, and nothing when none is in use. A region for which nothing
+// here fits is made from new memory, and as much is given back first. Outlives the regions that come from it. Any
+// thread.
+class SpareMemory {
+ public:
+  SpareMemory() = default;
+  SpareMemory(const SpareMemory&) = delete;
+  SpareMemory& operator=(const SpareMemory&) = delete;
+
+  // As MemoryRegion::Create, but not zeroed: there may be anything in it.
+  absl::StatusOr<MemoryRegion> Take(uint64_t bytes);
+  // Gives back all that does not serve one region of up to so many bytes: before a load that needs the room.
+  void KeepOnlyFor(uint64_t bytes);
+  // That are here.
+  uint64_t bytes() const;
+
+ private:
+  friend class MemoryRegion;
+  struct Spare {
+    MemoryRegion region;
+    uint64_t resident = 0;
+  };
+
+  void Add(MemoryRegion region) noexcept;
+  MemoryRegion Find(size_t size);
+  Spare Smallest();
+  void Insert(Spare spare);
+  void GiveBack(uint64_t bytes);
+  uint64_t Sum() const;  // with the mutex held
+
+  mutable std::mutex mutex_;
+  std::vector<Spare> spares_;     // the smallest first
+  std::multiset<size_t> in_use_;  // MemoryRegion::mapped_
 };
 
 }  // namespace din

@@ -27,8 +27,6 @@ std::optional<uint64_t> Number(const std::string& path) {
   return std::nullopt;  // not there, or "max"
 }
 
-uint64_t Left(const MemoryBudget& budget) { return budget.limit - std::min(budget.used, budget.limit); }
-
 std::optional<MemoryBudget> OfCgroup(const std::string& directory) {
   const std::string stat = directory + "/memory.stat";
   if (const std::optional<uint64_t> limit = Number(directory + "/memory.max")) {
@@ -49,7 +47,7 @@ MemoryBudget TightestMemoryBudget(uint64_t process_limit, const MemorySources& s
   constexpr uint64_t kKiB = 1024;
   MemoryBudget tightest;
   const auto consider = [&](const MemoryBudget& budget) {
-    if (Left(budget) < Left(tightest)) tightest = budget;
+    if (budget.left() < tightest.left()) tightest = budget;
   };
   if (process_limit != 0) {
     consider({.limit = process_limit,

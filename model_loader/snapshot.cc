@@ -247,7 +247,8 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
   DIN_ASSIGN_OR_RETURN(const std::string golden_text, ReadText(directory, manifest, kGoldenName, options.control));
   DIN_ASSIGN_OR_RETURN(const std::string spec_text, ReadText(directory, manifest, kSpecName, options.control));
   DIN_ASSIGN_OR_RETURN(const Layout layout, PlaceFiles(directory, manifest));
-  absl::StatusOr<MemoryRegion> region = MemoryRegion::Create(layout.bytes);
+  absl::StatusOr<MemoryRegion> region =
+      options.spare != nullptr ? options.spare->Take(layout.bytes) : MemoryRegion::Create(layout.bytes);
   if (!region.ok()) return Prefixed(absl::StrCat(kManifestName, ": "), region.status());
   const auto own = std::make_shared<TensorMemory>();
   own->region = *std::move(region);

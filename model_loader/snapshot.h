@@ -16,6 +16,7 @@
 namespace din {
 
 class LoadControl;
+class SpareMemory;
 
 struct SnapshotLimits {
   size_t manifest_bytes = 16u << 20;
@@ -34,6 +35,7 @@ struct ReadOptions {
   SnapshotLimits limits;
   int threads = 2;
   LoadControl* control = nullptr;  // null: nobody looks on
+  SpareMemory* spare = nullptr;    // where memory for the files' tensors comes from and goes; null: the system
   // What a delta is laid over, for the time of the call. The memory of its tensors is shared, not copied.
   const Snapshot* base = nullptr;
   // The share of a table's rows that may lie outside it, because deltas changed them; beyond it the table is copied.

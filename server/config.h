@@ -45,6 +45,7 @@ struct Config {
   DriftBounds drift;
   uint64_t keep = 1;
   uint64_t memory_limit = 0;  // bytes of this process; 0: only what cgroup and machine allow
+  bool spare_memory = true;
   uint64_t load_rate = 0;     // bytes a second; 0: as fast as it goes
   std::chrono::milliseconds load_patience{5000};
   std::string state_dir;     // empty: none

@@ -29,6 +29,7 @@
 #include "model/status_macros.h"
 #include "model_loader/file.h"
 #include "model_loader/load_model.h"
+#include "model_loader/memory.h"
 #include "model_loader/memory_budget.h"
 #include "model_loader/model_holder.h"
 #include "model_loader/policy_store.h"
@@ -173,14 +174,21 @@ class Process {
     load.precision = config_.precision;
     load.allow_unverified = config_.allow_unverified;
     load.drift = config_.drift;
+    if (config_.spare_memory) load.read.spare = &spare_;
     SnapshotWatcher::Options options;
     options.root = config_.model_root;
     options.registry = &registry_;
     options.lifecycle.keep = config_.keep;
-    options.memory = [limit = config_.memory_limit] { return TightestMemoryBudget(limit); };
+    // What is spare is room for a load, for it is taken or given back first.
+    options.memory = [this] {
+      MemoryBudget memory = TightestMemoryBudget(config_.memory_limit);
+      memory.used -= std::min(memory.used, spare_.bytes());
+      return memory;
+    };
     options.bytes_per_second = config_.load_rate;
     options.patience = config_.load_patience;
-    options.load = [load, root = config_.model_root](const LoadRequest& request) {
+    options.load = [this, load](const LoadRequest& request) {
+      if (TightestMemoryBudget(config_.memory_limit).left() < request.bytes) spare_.KeepOnlyFor(request.bytes);
       LoadOptions with = load;
       with.read.control = request.control;
       with.live = request.live;
@@ -189,7 +197,7 @@ class Process {
       with.read.limits.total_bytes = request.bytes;
       const bool over_live = request.live != nullptr && request.live->snapshot != nullptr && !request.chain;
       if (over_live) with.read.base = request.live->snapshot.get();
-      return LoadModel(root, request.model, request.version, with);
+      return LoadModel(config_.model_root, request.model, request.version, with);
     };
     options.on_event = [this](const LifecycleEvent& event) { OnEvent(event); };
     options.poll_interval = config_.poll_interval;
@@ -365,6 +373,7 @@ class Process {
   const Config& config_;
   Logger& log_;
   bool ready_ = false;
+  SpareMemory spare_;
   // The watcher goes after the server: it frees models, and by then no request may hold one.
   ModelRegistry registry_;
   std::unique_ptr<PolicyStore> store_;

@@ -43,6 +43,7 @@ class RunningServer {
   explicit RunningServer(const ModelRoot& root, const std::vector<std::string>& flags = {});
 
   const std::string& address() const { return address_; }
+  pid_t pid() const { return program_.pid(); }
   size_t Threads() const;  // of the process, now
   std::string Log() const { return program_.Errors(); }
   // False when the log has no such text within a minute.
