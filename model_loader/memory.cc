@@ -8,7 +8,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 #include <new>
 #include <vector>
 
@@ -24,8 +23,8 @@ constexpr size_t kSmallestPage = 4096;
 // the thread that frees is of low priority and loses its core meanwhile. One page table's worth takes 10 us, or 130 in
 // small pages; in pieces of 64 MiB another thread waited for 860 ms on a busy machine, in these for 7.
 constexpr size_t kPiece = kHugePage;
-// A region that may come back as spare memory has addresses for one part in so many more than it needs: they cost
-// nothing, and the next version of a model may have more rows.
+// A region that may come back as spare memory has addresses for one part in so many more than it needs: without pages
+// they cost next to nothing, and the next version of a model may have more rows.
 constexpr size_t kGrowth = 8;
 // Times the largest region in use. The models of a server take turns, so one spare region serves all that are about as
 // large; twice the largest is enough for one of each size down to nothing, if each is half of the one before.
@@ -83,17 +82,25 @@ void GivePagesBack(std::byte* data, size_t size, Addresses addresses) {
   }
 }
 
-// Bytes of [data, data + size) that have pages: a load that was given up has not touched all.
-uint64_t Resident(std::byte* data, size_t size) {
+// The pages of [data, data + size): a load that was given up has not touched all.
+struct Pages {
+  uint64_t bytes = 0;
+  size_t end = 0;  // of the last one
+};
+Pages PagesOf(std::byte* data, size_t size) {
   const size_t page = WholePages(1);
   std::array<unsigned char, kHugePage / kSmallestPage> there;
-  uint64_t pages = 0;
+  Pages pages;
   for (size_t at = 0; at < size; at += kHugePage) {
     const size_t piece = std::min(kHugePage, size - at);
-    if (mincore(data + at, piece, there.data()) != 0) continue;
-    for (size_t i = 0; i < piece / page; ++i) pages += there[i] & 1;
+    if (mincore(data + at, piece, there.data()) != 0) there.fill(1);
+    for (size_t i = 0; i < piece / page; ++i) {
+      if ((there[i] & 1) == 0) continue;
+      pages.bytes += page;
+      pages.end = at + (i + 1) * page;
+    }
   }
-  return pages * page;
+  return pages;
 }
 
 }  // namespace
@@ -111,11 +118,10 @@ MemoryRegion::~MemoryRegion() {
   GivePagesBack(data(), mapped_, Addresses::kGo);
 }
 
-// Within its addresses. Pages beyond the huge page that the end is in go back.
+// Within its addresses, which are whole huge pages. Those beyond the one that the end is in go back.
 void MemoryRegion::Resize(size_t size) {
-  if (const size_t end = RoundUp(size, kHugePage); end < this->size()) {
-    GivePagesBack(data() + end, this->size() - end, Addresses::kStay);
-  }
+  const size_t end = RoundUp(size, kHugePage), old_end = RoundUp(this->size(), kHugePage);
+  if (end < old_end) GivePagesBack(data() + end, old_end - end, Addresses::kStay);
   bytes_ = {data(), size};
 }
 
@@ -126,15 +132,25 @@ absl::StatusOr<MemoryRegion> SpareMemory::Take(uint64_t bytes) {
   MemoryRegion region = Find(size);
   if (region.data() == nullptr) {
     GiveBack(size);
-    const size_t mapped = RoundUp(size + size / kGrowth, kHugePage);
-    DIN_ASSIGN_OR_RETURN(std::byte* const data, Map(mapped));
-    region = MemoryRegion(data, size, mapped);
+    DIN_ASSIGN_OR_RETURN(region, New(size));
   }
   region.Resize(size);
   const std::lock_guard lock(mutex_);
-  in_use_.insert(region.mapped_);
+  in_use_.insert(size);
   region.home_ = this;
   return region;
+}
+
+absl::StatusOr<MemoryRegion> SpareMemory::New(size_t size) {
+  size_t mapped = RoundUp(size + size / kGrowth, kHugePage);
+  absl::StatusOr<std::byte*> data = Map(mapped);
+  if (!data.ok()) {  // a limit of addresses: then no more than it takes
+    GiveBack(UINT64_MAX);
+    mapped = RoundUp(size, kHugePage);
+    data = Map(mapped);
+  }
+  DIN_RETURN_IF_ERROR(data.status());
+  return MemoryRegion(*data, size, mapped);
 }
 
 void SpareMemory::KeepOnlyFor(uint64_t bytes) {
@@ -153,13 +169,14 @@ uint64_t SpareMemory::bytes() const {
 
 void SpareMemory::Add(MemoryRegion region) noexcept try {
   region.home_ = nullptr;
-  const size_t mapped = region.mapped_;
-  const uint64_t resident = Resident(region.data(), region.size());
-  Insert({std::move(region), resident});
+  const size_t size = region.size();
+  const Pages pages = PagesOf(region.data(), RoundUp(size, kHugePage));
+  region.Resize(pages.end);
   uint64_t surplus = 0;
   {
     const std::lock_guard lock(mutex_);
-    in_use_.erase(in_use_.find(mapped));
+    in_use_.erase(in_use_.find(size));
+    Insert({std::move(region), pages.bytes});
     const uint64_t most = in_use_.empty() ? 0 : kMostSpare * *in_use_.rbegin();
     surplus = Sum() - std::min(Sum(), most);
   }
@@ -168,16 +185,18 @@ void SpareMemory::Add(MemoryRegion region) noexcept try {
   // Then it has gone back to the system.
 }
 
-// The smallest with addresses for `size` bytes and few pages more; empty when there is none.
+// The one with most pages that has addresses for `size` bytes and few pages more; empty when there is none.
 MemoryRegion SpareMemory::Find(size_t size) {
+  const size_t end = RoundUp(size, kHugePage);
   const std::lock_guard lock(mutex_);
-  const auto found = std::ranges::find_if(spares_, [&](const Spare& spare) {
-    return spare.region.mapped_ >= size && spare.resident <= size + size / kGrowth;
-  });
-  if (found == spares_.end()) return MemoryRegion();
-  MemoryRegion region = std::move(found->region);
-  spares_.erase(found);
-  return region;
+  for (auto spare = spares_.end(); spare != spares_.begin();) {
+    --spare;
+    if (spare->region.mapped_ < size || spare->resident > end + end / kGrowth) continue;
+    MemoryRegion region = std::move(spare->region);
+    spares_.erase(spare);
+    return region;
+  }
+  return MemoryRegion();
 }
 
 SpareMemory::Spare SpareMemory::Smallest() {
@@ -188,25 +207,26 @@ SpareMemory::Spare SpareMemory::Smallest() {
   return spare;
 }
 
+// With the mutex held.
 void SpareMemory::Insert(Spare spare) {
-  const std::lock_guard lock(mutex_);
   const auto larger = std::ranges::upper_bound(spares_, spare.resident, {}, &Spare::resident);
   spares_.insert(larger, std::move(spare));
 }
 
-// At least so many bytes, if they are here. Without the mutex: it takes time.
+// At least so many bytes, or all that is here. Without the mutex: it takes time.
 void SpareMemory::GiveBack(uint64_t bytes) {
   while (bytes > 0) {
     Spare spare = Smallest();
-    const uint64_t before = spare.resident;
-    if (before <= bytes) {
-      if (spare.region.data() == nullptr) return;
-      bytes -= before;
+    if (spare.region.data() == nullptr) return;
+    if (spare.resident <= bytes) {
+      bytes -= spare.resident;
       continue;
     }
     spare.region.Resize(spare.region.size() - std::min(spare.region.size(), RoundUp(bytes, kHugePage)));
-    spare.resident = Resident(spare.region.data(), spare.region.size());
-    bytes -= std::min(bytes, before - spare.resident);
+    const Pages left = PagesOf(spare.region.data(), RoundUp(spare.region.size(), kHugePage));
+    bytes -= std::min(bytes, spare.resident - left.bytes);
+    spare.resident = left.bytes;
+    const std::lock_guard lock(mutex_);
     Insert(std::move(spare));
   }
 }

@@ -58,7 +58,7 @@ class SpareMemory {
 
   // As MemoryRegion::Create, but not zeroed: there may be anything in it.
   absl::StatusOr<MemoryRegion> Take(uint64_t bytes);
-  // Gives back all that does not serve one region of up to so many bytes: before a load that needs the room.
+  // Gives back all that does not serve one region of so many bytes: where memory is scarce, before Take.
   void KeepOnlyFor(uint64_t bytes);
   // That are here.
   uint64_t bytes() const;
@@ -72,6 +72,7 @@ class SpareMemory {
 
   void Add(MemoryRegion region) noexcept;
   MemoryRegion Find(size_t size);
+  absl::StatusOr<MemoryRegion> New(size_t size);
   Spare Smallest();
   void Insert(Spare spare);
   void GiveBack(uint64_t bytes);
@@ -79,7 +80,7 @@ class SpareMemory {
 
   mutable std::mutex mutex_;
   std::vector<Spare> spares_;     // the smallest first
-  std::multiset<size_t> in_use_;  // MemoryRegion::mapped_
+  std::multiset<size_t> in_use_;  // sizes
 };
 
 }  // namespace din

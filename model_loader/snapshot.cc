@@ -90,6 +90,12 @@ absl::Status CheckSizes(const Manifest& manifest, const SnapshotLimits& limits) 
   return absl::OkStatus();
 }
 
+uint64_t TensorBytes(const Manifest& manifest) {
+  uint64_t bytes = 0;
+  for (const ManifestFile& file : manifest.files) bytes += IsTensorFile(file.name) ? file.size : 0;
+  return bytes;
+}
+
 // The file, as long as the manifest says.
 absl::StatusOr<ReadableFile> OpenListed(const Directory& directory, const ManifestFile& listed) {
   absl::StatusOr<ReadableFile> file = directory.OpenFile(listed.name);
@@ -239,6 +245,7 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
   DIN_ASSIGN_OR_RETURN(manifest, ReadManifestIn(directory, options.limits));
   DIN_RETURN_IF_ERROR(CheckSizes(manifest, options.limits));
   DIN_RETURN_IF_ERROR(CheckBase(manifest, options.base, options.limits));
+  if (options.spare != nullptr && options.memory_is_scarce) options.spare->KeepOnlyFor(TensorBytes(manifest));
   if (options.control != nullptr) {
     uint64_t total = 0;
     for (const ManifestFile& file : manifest.files) total += file.size;
@@ -329,16 +336,6 @@ uint64_t Snapshot::memory_bytes() const {
   for (const auto& one : impl_->memory) bytes += one->region.size();
   return bytes;
 }
-
-namespace {
-
-uint64_t TensorBytes(const Manifest& manifest) {
-  uint64_t bytes = 0;
-  for (const ManifestFile& file : manifest.files) bytes += IsTensorFile(file.name) ? file.size : 0;
-  return bytes;
-}
-
-}  // namespace
 
 uint64_t ProjectedMemory(const Manifest& manifest) {
   uint64_t texts = 0;

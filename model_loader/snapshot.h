@@ -36,6 +36,7 @@ struct ReadOptions {
   int threads = 2;
   LoadControl* control = nullptr;  // null: nobody looks on
   SpareMemory* spare = nullptr;    // where memory for the files' tensors comes from and goes; null: the system
+  bool memory_is_scarce = false;   // spare memory that this does not need is given back first
   // What a delta is laid over, for the time of the call. The memory of its tensors is shared, not copied.
   const Snapshot* base = nullptr;
   // The share of a table's rows that may lie outside it, because deltas changed them; beyond it the table is copied.

@@ -188,8 +188,8 @@ class Process {
     options.bytes_per_second = config_.load_rate;
     options.patience = config_.load_patience;
     options.load = [this, load](const LoadRequest& request) {
-      if (TightestMemoryBudget(config_.memory_limit).left() < request.bytes) spare_.KeepOnlyFor(request.bytes);
       LoadOptions with = load;
+      with.read.memory_is_scarce = TightestMemoryBudget(config_.memory_limit).left() < request.bytes;
       with.read.control = request.control;
       with.live = request.live;
       // The bounds hold what goes live by itself; who pins a version has looked at it.

@@ -193,8 +193,9 @@ const std::vector<SettingGroup>& SettingGroups() {
          "of this process, besides what cgroup and machine allow; a load that would pass it is refused; 0: none",
          Bytes(&Config::memory_limit, 0, uint64_t{1} << 50)},
         {"spare-memory", "yes|no",
-         "keep the memory of a version that is gone for the next one of about its size, so that a load touches no new "
-         "pages; given back when a load needs room",
+         "keep the memory of a version that is gone for the next one of about its size, so that loads touch no new "
+         "pages: "
+         "up to twice the largest version's, given back when a load needs the room",
          Choice<bool>(&Config::spare_memory, {{"no", false}, {"yes", true}})},
         {"load-rate", "BYTES", "most that a load reads from disk in a second; 0: no limit",
          Bytes(&Config::load_rate, 0, uint64_t{1} << 40)},
