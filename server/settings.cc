@@ -194,8 +194,7 @@ const std::vector<SettingGroup>& SettingGroups() {
          Bytes(&Config::memory_limit, 0, uint64_t{1} << 50)},
         {"spare-memory", "yes|no",
          "keep the memory of a version that is gone for the next one of about its size, so that loads touch no new "
-         "pages: "
-         "up to twice the largest version's, given back when a load needs the room",
+         "pages; up to twice the largest version's, given back when a load needs the room",
          Choice<bool>(&Config::spare_memory, {{"no", false}, {"yes", true}})},
         {"load-rate", "BYTES", "most that a load reads from disk in a second; 0: no limit",
          Bytes(&Config::load_rate, 0, uint64_t{1} << 40)},

@@ -1,6 +1,5 @@
 // Versions that say only what changed, from `dinctl diff` to the scores that a client gets.
 #include <cstring>
-#include <filesystem>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -28,11 +27,7 @@ class DeltaTest : public ::testing::Test {
   std::vector<float> Scores() const {
     const auto model =
         testing::OrDie(DinModel::Create(model_.spec, model_.tensors, BestInstructionSet(), Precision::kFp32Split));
-    const ScoringInput input = testing::DecodeOrDie(model->decoder(), request_);
-    std::vector<float> scores(input.candidates);
-    Workspace workspace;
-    model->Score(input, workspace, scores);
-    return scores;
+    return testing::ScoresOf(*model, request_);
   }
 
   // The model as it is now, in full, outside the root.
@@ -81,8 +76,7 @@ class DeltaTest : public ::testing::Test {
 };
 
 TEST_F(DeltaTest, DeltasGoLiveOneOnTheOtherAndSurviveARestart) {
-  std::filesystem::create_directories(root_.path() + "/ads");
-  std::filesystem::copy(Stage(1), InRoot(1));
+  root_.Publish(Stage(1), "ads", 1);
   std::vector<float> expected;
   {
     RunningServer server(root_);
@@ -110,9 +104,8 @@ TEST_F(DeltaTest, DeltasGoLiveOneOnTheOtherAndSurviveARestart) {
 }
 
 TEST_F(DeltaTest, ADeltaOnAVersionThatIsNotLiveIsRefusedAndTheLiveOneServes) {
-  std::filesystem::create_directories(root_.path() + "/ads");
   const std::string first = Stage(1);
-  std::filesystem::copy(first, InRoot(1));
+  root_.Publish(first, "ads", 1);
   RunningServer server(root_);
   TestClient client(server.address());
   const std::vector<float> before = ServedScores(client, 1);
@@ -124,8 +117,7 @@ TEST_F(DeltaTest, ADeltaOnAVersionThatIsNotLiveIsRefusedAndTheLiveOneServes) {
   EXPECT_THAT(server.Log(), HasSubstr("a delta on " + ReadManifest(second, {})->digest));
   EXPECT_EQ(ServedScores(client, 1), before);
   // When what it is built on comes after all, it has its chance.
-  std::filesystem::copy(second, root_.path() + "/ads/.tmp-2");
-  std::filesystem::rename(root_.path() + "/ads/.tmp-2", InRoot(2));
+  root_.Publish(second, "ads", 2);
   ASSERT_TRUE(GoesLive(client, 3)) << server.Log();
   EXPECT_EQ(ServedScores(client, 3), Scores());
 }

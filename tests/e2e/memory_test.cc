@@ -32,23 +32,12 @@ class MemoryTest : public ::testing::Test {
     v1::GoldenCase golden = testing::RandomRequest(rng, model.spec, model.tensors, {.candidates = 3, .behaviours = 4});
     const auto built =
         testing::OrDie(DinModel::Create(model.spec, model.tensors, BestInstructionSet(), Precision::kFp32));
-    const ScoringInput input = testing::DecodeOrDie(built->decoder(), golden);
-    std::vector<float> scores(input.candidates);
-    Workspace workspace;
-    built->Score(input, workspace, scores);
     golden.set_id("case");
     golden.set_tolerance(1e-5);
-    for (const float score : scores) golden.add_scores(score);
+    for (const float score : testing::ScoresOf(*built, golden)) golden.add_scores(score);
     const absl::Status written = WriteSnapshot(staging_ / name, 1, {model.spec, model.tensors, {golden}, false, ""});
     EXPECT_TRUE(written.ok()) << written;
     return staging_ / (name + "/1");
-  }
-
-  void Publish(const std::string& staged, const std::string& model, int64_t version) const {
-    const std::string directory = root_.path() + "/" + model, temporary = directory + "/.new";
-    std::filesystem::create_directories(directory);
-    std::filesystem::copy(staged, temporary);
-    std::filesystem::rename(temporary, directory + "/" + std::to_string(version));
   }
 
   static bool IsLive(const RunningServer& server, const std::string& model, int64_t version) {
@@ -84,28 +73,28 @@ class MemoryTest : public ::testing::Test {
 
 TEST_F(MemoryTest, OfAVersionThatIsGoneIsThereForTheNextAndForAnotherModel) {
   const std::string ads = Stage("ads", 64 * kMiB), other = Stage("other", 40 * kMiB);
-  Publish(ads, "ads", 1);
+  root_.Publish(ads, "ads", 1);
   const int64_t one = MemoryOfOne(), limit = one + 100 * kMiB;
   const RunningServer server(root_, {"--keep=0", "--memory-limit=" + std::to_string(limit)});
   for (int64_t version = 2; version <= 4; ++version) {
-    Publish(ads, "ads", version);
+    root_.Publish(ads, "ads", version);
     ASSERT_TRUE(IsLive(server, "ads", version)) << server.Log();
     ASSERT_TRUE(IsGone(server, "ads", version - 1)) << server.Log();
     EXPECT_GT(MemoryOf(server), one + 60 * kMiB) << "kept for the next";
     EXPECT_LT(MemoryOf(server), one + 80 * kMiB) << "and only once";
   }
   // 36 MiB are left, and it takes 42.
-  Publish(other, "other", 1);
+  root_.Publish(other, "other", 1);
   ASSERT_TRUE(IsLive(server, "other", 1)) << server.Log();
   EXPECT_LT(MemoryOf(server), one + 60 * kMiB) << "what the other model does not need went back";
 }
 
 TEST_F(MemoryTest, GoesBackAtOnceWhereSpareMemoryIsNotWanted) {
   const std::string ads = Stage("ads", 64 * kMiB);
-  Publish(ads, "ads", 1);
+  root_.Publish(ads, "ads", 1);
   const RunningServer server(root_, {"--keep=0", "--spare-memory=no"});
   const int64_t one = MemoryOf(server);
-  Publish(ads, "ads", 2);
+  root_.Publish(ads, "ads", 2);
   ASSERT_TRUE(IsLive(server, "ads", 2)) << server.Log();
   ASSERT_TRUE(IsGone(server, "ads", 1)) << server.Log();
   EXPECT_LT(MemoryOf(server), one + 16 * kMiB);
@@ -113,12 +102,12 @@ TEST_F(MemoryTest, GoesBackAtOnceWhereSpareMemoryIsNotWanted) {
 
 TEST_F(MemoryTest, AModelThatDoesNotFitEvenThenIsRefused) {
   const std::string ads = Stage("ads", 64 * kMiB), other = Stage("other", 100 * kMiB);
-  Publish(ads, "ads", 1);
+  root_.Publish(ads, "ads", 1);
   const int64_t limit = MemoryOfOne() + 80 * kMiB;
   const RunningServer server(root_, {"--keep=0", "--memory-limit=" + std::to_string(limit)});
-  Publish(ads, "ads", 2);
+  root_.Publish(ads, "ads", 2);
   ASSERT_TRUE(IsGone(server, "ads", 1)) << server.Log();
-  Publish(other, "other", 1);
+  root_.Publish(other, "other", 1);
   ASSERT_TRUE(server.LogSays("event=\"model refused\" model=other version=1")) << server.Log();
   EXPECT_THAT(server.Log(), HasSubstr("(limit " + std::to_string(limit) + " of memory-limit"));
   EXPECT_LT(MemoryOf(server), limit);

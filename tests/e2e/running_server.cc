@@ -53,10 +53,10 @@ std::string GoldenDirectory(const std::string& name) {
   return std::string(std::getenv("DIN_SOURCE_DIR")) + "/tests/golden/" + name + "/1";
 }
 
-std::string ModelRoot::Stage(const std::string& golden, const std::string& model, int64_t version) const {
+std::string ModelRoot::Stage(const std::string& snapshot, const std::string& model, int64_t version) const {
   const std::string staged = path() + "/" + model + "/.tmp-" + std::to_string(version);
   std::filesystem::create_directories(path() + "/" + model);
-  std::filesystem::copy(GoldenDirectory(golden), staged);
+  std::filesystem::copy(snapshot, staged);
   return staged;
 }
 
@@ -65,13 +65,17 @@ void ModelRoot::Commit(const std::string& model, int64_t version) const {
   std::filesystem::rename(directory + ".tmp-" + std::to_string(version), directory + std::to_string(version));
 }
 
-void ModelRoot::PublishGolden(const std::string& golden, const std::string& model, int64_t version) const {
-  Stage(golden, model, version);
+void ModelRoot::Publish(const std::string& snapshot, const std::string& model, int64_t version) const {
+  Stage(snapshot, model, version);
   Commit(model, version);
 }
 
+void ModelRoot::PublishGolden(const std::string& golden, const std::string& model, int64_t version) const {
+  Publish(GoldenDirectory(golden), model, version);
+}
+
 void ModelRoot::PublishCorrupted(const std::string& golden, const std::string& model, int64_t version) const {
-  const std::string weights = Stage(golden, model, version) + "/weights.safetensors";
+  const std::string weights = Stage(GoldenDirectory(golden), model, version) + "/weights.safetensors";
   std::string bytes = ReadFile(weights);
   bytes[bytes.size() - 10] ^= 1;
   std::filesystem::remove(weights);

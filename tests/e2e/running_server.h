@@ -19,7 +19,9 @@ std::string GoldenDirectory(const std::string& name);
 // A model root in a temporary directory.
 class ModelRoot {
  public:
-  // Publishes a golden case as a version of `model`: copied under a temporary name, then renamed.
+  // Publishes a snapshot as a version of `model`: copied under a temporary name, then renamed.
+  void Publish(const std::string& snapshot, const std::string& model, int64_t version) const;
+  // The same with a golden case.
   void PublishGolden(const std::string& golden, const std::string& model, int64_t version) const;
   // Publishes the shop of tests/server, with its scores as the definition has them.
   void PublishShop(int64_t version) const;
@@ -31,7 +33,7 @@ class ModelRoot {
 
  private:
   void WriteShop(int64_t version, const std::vector<v1::GoldenCase>& golden) const;
-  std::string Stage(const std::string& golden, const std::string& model, int64_t version) const;
+  std::string Stage(const std::string& snapshot, const std::string& model, int64_t version) const;
   void Commit(const std::string& model, int64_t version) const;
 
   TempDirectory directory_;
