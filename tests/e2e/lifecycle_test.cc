@@ -79,7 +79,6 @@ TEST(ServerProgramTest, ListensOnSeveralAddressesAndAUnixSocket) {
   EXPECT_EQ(server.Stop(), 0);
 }
 
-// SIGTERM: health turns at once, requests are answered during the delay and those in flight after it, Watch ends.
 // Requests under way that keep a server of one thread busy for seconds; it takes 300,000 candidates.
 std::vector<PendingScore> KeepBusy(TestClient& client) {
   v1::ScoreRequest heavy = ShopScoreRequest();
@@ -91,6 +90,7 @@ std::vector<PendingScore> KeepBusy(TestClient& client) {
   return in_flight;
 }
 
+// SIGTERM: health turns at once, requests are answered during the delay and those in flight after it, Watch ends.
 TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   ModelRoot root;
   root.PublishShop(1);
