@@ -983,6 +983,19 @@ class PackedActivationUnit final : public ActivationUnit {
 
 }  // namespace
 
+Precision FastestExact(std::span<const ActivationUnitWeights> units) {
+  size_t needed = 0, multiplied = 0;  // for one pair
+  for (const ActivationUnitWeights& unit : units) {
+    size_t in = unit.width;
+    for (const ActivationUnitWeights::Hidden& hidden : unit.hidden) {
+      needed += in * hidden.units;
+      multiplied += RoundUp(in, kMatrixDepth) * RoundUp(hidden.units, kMatrixRows);
+      in = hidden.units;
+    }
+  }
+  return 2 * needed > multiplied ? Precision::kFp32Split : Precision::kFp32;
+}
+
 std::unique_ptr<const ActivationUnit> ActivationUnit::Create(const ActivationUnitWeights& weights, InstructionSet isa,
                                                              Precision precision) {
   const Target target = Select(HWY_DISPATCH_TABLE(DescribeTarget), isa)();

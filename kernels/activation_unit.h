@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/activation.h"
@@ -37,6 +38,11 @@ struct ActivationUnitWeights {
   bool out_sigmoid = false;  // the score goes through a sigmoid before `normalise`
   Normalise normalise = Normalise::kNone;
 };
+
+// The fastest precision that keeps a score within 1e-5, for the pair work of all `units` together: fp32-split, unless
+// half or more of what the tiles of a matrix unit would multiply is padding, where fp32 is faster. NearestSupported()
+// then says what this CPU has.
+Precision FastestExact(std::span<const ActivationUnitWeights> units);
 
 // One call: all candidates of a request against one behaviour list.
 struct AttentionArgs {

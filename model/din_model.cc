@@ -159,7 +159,7 @@ double PairWork(const ActivationUnitWeights& unit) {
   return work + in;
 }
 
-// On one core of a server of 2023. For matrix units from the share of their peak that a prototype reached.
+// On one core of a server of 2023.
 double WorkPerMicrosecond(InstructionSet isa, Precision precision) {
   switch (isa) {
     case InstructionSet::kBaseline:
@@ -173,9 +173,9 @@ double WorkPerMicrosecond(InstructionSet isa, Precision precision) {
     case Precision::kFp32:
       return 100e3;
     case Precision::kFp32Split:
-      return 250e3;
+      return 160e3;
     case Precision::kBf16:
-      return CurrentMatrixUnit() == nullptr ? 180e3 : 500e3;
+      return CurrentMatrixUnit() == nullptr ? 180e3 : 250e3;
   }
   return 100e3;
 }
@@ -231,8 +231,8 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 struct DinModel::Impl {
   ResolvedSpec resolved;
   InstructionSet isa = InstructionSet::kBaseline;
-  Precision precision = Precision::kFp32;
-  double work_per_microsecond = 0;  // of the pair work
+  Precision precision = Precision::kFp32;  // Build's to set
+  double work_per_microsecond = 0;         // of the pair work
   std::unique_ptr<const InputDecoder> decoder;
   std::vector<EmbeddingTable> tables;
   std::vector<bool> slot_is_vector;  // read by a query or a network, so it is materialised
@@ -248,11 +248,11 @@ struct DinModel::Impl {
   std::vector<double> pair_work;  // per attention, for one behaviour
   double candidate_work = 0;      // all else
 
-  absl::Status Build(const TensorMap& tensors);
+  absl::Status Build(const TensorMap& tensors, std::optional<Precision> asked);
   void FindVectorSlots();
 };
 
-absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
+absl::Status DinModel::Impl::Build(const TensorMap& tensors, std::optional<Precision> asked) {
   TensorReader reader(tensors);
   DIN_ASSIGN_OR_RETURN(decoder, InputDecoder::Create(resolved, reader));
   for (const v1::Table& table : resolved.spec.tables()) {
@@ -265,12 +265,17 @@ absl::Status DinModel::Impl::Build(const TensorMap& tensors) {
   for (const ResolvedSpec::IdBias& bias : resolved.id_biases) {
     DIN_RETURN_IF_ERROR(CheckRows(resolved, *decoder, bias.feature, bias.table));
   }
+  std::vector<ActivationUnitWeights> units;
   for (int g = 0; g < resolved.spec.attentions_size(); ++g) {
-    DIN_ASSIGN_OR_RETURN(const ActivationUnitWeights unit, FoldActivationUnit(resolved, g, reader));
-    activation_units.push_back(ActivationUnit::Create(unit, isa, precision));
-    pair_work.push_back(PairWork(unit));
+    DIN_ASSIGN_OR_RETURN(units.emplace_back(), FoldActivationUnit(resolved, g, reader));
     DIN_ASSIGN_OR_RETURN(DenseChain post, CreateChain(FoldPost(resolved, g, reader), isa));
     posts.push_back(std::move(post));
+  }
+  precision = NearestSupported(isa, asked ? *asked : FastestExact(units));
+  work_per_microsecond = WorkPerMicrosecond(isa, precision);
+  for (const ActivationUnitWeights& unit : units) {
+    activation_units.push_back(ActivationUnit::Create(unit, isa, precision));
+    pair_work.push_back(PairWork(unit));
   }
   for (int p = 0; p < resolved.spec.pre_towers_size(); ++p) {
     DIN_ASSIGN_OR_RETURN(DenseChain pre, CreateChain(FoldPreTower(resolved, p, reader), isa));
@@ -690,13 +695,12 @@ DinModel::DinModel(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 DinModel::~DinModel() = default;
 
 absl::StatusOr<std::unique_ptr<const DinModel>> DinModel::Create(v1::ModelSpec spec, const TensorMap& tensors,
-                                                                 InstructionSet isa, Precision precision) {
+                                                                 InstructionSet isa,
+                                                                 std::optional<Precision> precision) {
   auto impl = std::make_unique<Impl>();
   DIN_ASSIGN_OR_RETURN(impl->resolved, ResolveSpec(std::move(spec)));
   impl->isa = isa;
-  impl->precision = NearestSupported(isa, precision);
-  impl->work_per_microsecond = WorkPerMicrosecond(isa, impl->precision);
-  DIN_RETURN_IF_ERROR(impl->Build(tensors));
+  DIN_RETURN_IF_ERROR(impl->Build(tensors, precision));
   return std::unique_ptr<const DinModel>(new DinModel(std::move(impl)));
 }
 

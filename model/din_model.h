@@ -42,16 +42,17 @@ class DinModel {
  public:
   // Embedding tables, id maps and side tables stay where `tensors` has them: that memory must outlive the model. All
   // else is folded in fp64 and packed. INVALID_ARGUMENT names what is missing, misshapen, not finite or not used.
+  // Without a precision, it is the fastest exact one.
   static absl::StatusOr<std::unique_ptr<const DinModel>> Create(v1::ModelSpec spec, const TensorMap& tensors,
                                                                 InstructionSet isa,
-                                                                Precision precision = Precision::kFp32);
+                                                                std::optional<Precision> precision = Precision::kFp32);
   ~DinModel();
 
   const v1::ModelSpec& spec() const;
   const ResolvedSpec& resolved() const;
   const InputDecoder& decoder() const;
   InstructionSet instruction_set() const;
-  Precision precision() const;  // of the activation units; the nearest to Create's that the instruction set supports
+  Precision precision() const;  // of the activation units: the nearest to Create's that this CPU and `isa` support
 
   // scores[c] in [0, 1] for each candidate. `input` comes from decoder().Decode. Cannot fail; does not allocate once
   // the workspace has seen a request of this size.

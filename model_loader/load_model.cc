@@ -79,18 +79,17 @@ absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
   const auto note = [&](const std::string& why) {
     absl::StrAppend(&loaded.precision_note, loaded.precision_note.empty() ? "" : "; ", why);
   };
-  Precision precision = loaded.precision_asked.value_or(Precision::kFp32Split);
+  std::optional<Precision> precision = loaded.precision_asked;  // none: the fastest exact one
   if (precision == Precision::kBf16 && (snapshot.spec().bf16_tolerance() == 0 || snapshot.golden().empty())) {
     note(snapshot.golden().empty() ? "bf16: there are no golden cases to hold it to"
                                    : "bf16: the model states no bf16_tolerance");
-    precision = Precision::kFp32Split;
+    precision.reset();
   }
   for (;;) {
-    const Precision supported = NearestSupported(options.instruction_set, precision);
-    if (supported != precision && loaded.precision_asked) {  // else nobody asked for what is not here
-      note(absl::StrCat(std::string(Name(precision)), ": this CPU has no instructions for it"));
+    if (precision && !Supports(options.instruction_set, *precision)) {
+      note(absl::StrCat(std::string(Name(*precision)), ": this CPU has no instructions for it"));
+      precision.reset();
     }
-    precision = supported;
     DIN_ASSIGN_OR_RETURN(loaded.model,
                          DinModel::Create(snapshot.spec(), snapshot.tensors(), options.instruction_set, precision));
     if (control != nullptr) control->BeginVerifying();
@@ -99,9 +98,14 @@ absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
       loaded.largest_golden_error = *error;
       return absl::OkStatus();
     }
-    if (precision == Precision::kFp32 || !absl::IsFailedPrecondition(error.status())) return error.status();
+    const Precision used = loaded.model->precision();
+    if (used == Precision::kFp32 || !absl::IsFailedPrecondition(error.status())) return error.status();
     note(std::string(error.status().message()));
-    precision = precision == Precision::kBf16 ? Precision::kFp32Split : Precision::kFp32;
+    if (used == Precision::kBf16) {
+      precision.reset();
+    } else {
+      precision = Precision::kFp32;
+    }
   }
 }
 
@@ -120,7 +124,8 @@ absl::StatusOr<ModelHandle> Load(const std::string& directory, const std::string
   }
   if (absl::Status status = BuildAndVerify(options, *loaded); !status.ok()) return InDirectory(status, directory);
   if (options.live != nullptr && options.drift.any()) {
-    const auto drift = MeasureDrift(*options.live->model, *loaded->model, loaded->snapshot->golden(), options.read.control);
+    const auto drift =
+        MeasureDrift(*options.live->model, *loaded->model, loaded->snapshot->golden(), options.read.control);
     if (!drift.ok()) return InDirectory(drift.status(), directory);
     const absl::Status within = CheckDrift(*drift, options.drift);
     if (!within.ok()) return InDirectory(within, directory);

@@ -37,7 +37,7 @@ struct LoadOptions {
 };
 
 // Opens <root>/<name>/<version>, builds the model and holds it to its golden cases, in the precision asked for or, where
-// that does not reproduce them, in the next more exact one: bf16, fp32-split, fp32. Errors as Snapshot::Open, and
+// that does not reproduce them, in the next more exact one: bf16, the default, fp32. Errors as Snapshot::Open, and
 // FAILED_PRECONDITION when a golden score is not reproduced: the case, the candidate, got, expected, tolerance;
 // RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<ModelHandle> LoadModel(const std::string& root, const std::string& name, int64_t version,

@@ -193,6 +193,24 @@ TEST(ActivationUnitTest, IsTheReferenceForEveryActivationAndNormalisation) {
   }
 }
 
+// What was measured on a Sapphire Rapids, 200 candidates and 50 or 100 behaviours: fp32 by fp32-split.
+TEST(ActivationUnitTest, TheFastestExactPrecisionIsSplitWhereTilesAreMoreThanHalfFull) {
+  Random random(5);
+  const auto of = [&](const Shape& shape) { return RandomUnit(random, shape, {ActivationKind::kDice}); };
+  const ActivationUnitWeights paper = of({128, {80, 40}});  // 1.55, 1.69
+  const ActivationUnitWeights compact = of({36, {36}});     // 0.82, 0.93
+  const ActivationUnitWeights tiny = of({16, {36}});        // 0.72, 0.85
+  const auto fastest = [](std::vector<ActivationUnitWeights> units) { return std::string(Name(FastestExact(units))); };
+  EXPECT_EQ(fastest({paper}), "fp32-split");
+  EXPECT_EQ(fastest({of({36, {80, 40}})}), "fp32-split");  // 1.12, 1.17
+  EXPECT_EQ(fastest({of({32, {36}})}), "fp32-split");      // 1.11, 1.21
+  EXPECT_EQ(fastest({compact}), "fp32");
+  EXPECT_EQ(fastest({tiny}), "fp32");
+  EXPECT_EQ(fastest({of({16, {64}})}), "fp32") << "just half";  // 0.86, 0.92
+  EXPECT_EQ(fastest({tiny, paper}), "fp32-split") << "what most of the work wants";
+  EXPECT_EQ(fastest({}), "fp32");
+}
+
 TEST(ActivationUnitTest, UniformWeighsEveryBehaviourAlike) {
   Random random(34);
   ActivationUnitWeights w = RandomUnit(random, {36, {16}}, {ActivationKind::kSigmoid});
@@ -207,7 +225,9 @@ TEST(ActivationUnitTest, UniformWeighsEveryBehaviourAlike) {
 class ActivationUnitOnTest : public testing::TestWithParam<Arithmetic> {
  protected:
   void SetUp() override { std::cout << "arithmetic " << GetParam().Name() << "\n"; }
-  std::unique_ptr<const ActivationUnit> Create(const ActivationUnitWeights& w) const { return CreateUnit(w, GetParam()); }
+  std::unique_ptr<const ActivationUnit> Create(const ActivationUnitWeights& w) const {
+    return CreateUnit(w, GetParam());
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(AllInstructionSets, ActivationUnitOnTest, testing::ValuesIn(SupportedArithmetics()),

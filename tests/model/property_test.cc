@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -331,6 +332,22 @@ TEST(PropertyTest, ScoreDoesNotDependOnTheOtherCandidates) {
 }
 
 // Two threads' workspaces, in ranges of any size: as when a request is shared.
+TEST(PropertyTest, WithoutAPrecisionItIsTheFastestExactOneOfThisCpu) {
+  const auto precision_of = [](const testing::RawModel& model) {
+    return testing::OrDie(DinModel::Create(model.spec, model.tensors, BestInstructionSet(), std::nullopt))->precision();
+  };
+  const auto paper = testing::PaperModel(), compact = testing::CompactModel();
+  {
+    const ScopedMatrixUnit none(nullptr);
+    EXPECT_EQ(precision_of(paper), Precision::kFp32);
+    EXPECT_EQ(precision_of(compact), Precision::kFp32);
+  }
+  if (BestInstructionSet() != InstructionSet::kAvx512) GTEST_SKIP() << "no AVX-512";
+  const ScopedMatrixUnit emulated(&EmulatedMatrixUnit());
+  EXPECT_EQ(precision_of(paper), Precision::kFp32Split);
+  EXPECT_EQ(precision_of(compact), Precision::kFp32);
+}
+
 TEST(PropertyTest, ScoreDoesNotDependOnHowTheCandidatesAreSplit) {
   for (const Arithmetic& arithmetic : ExactArithmetics()) {
     for (uint64_t seed = 0; seed < 100; ++seed) {
