@@ -145,11 +145,23 @@ Work WorkOf(Stage stage, const ActivationUnitWeights& weights, const Shape& shap
   return work;
 }
 
+// Of a weight: what four layers make of the roundings of their inputs (tests/kernels/activation_unit_test.cc).
+double Tolerance(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return 1e-5;
+    case Precision::kFp32Split:
+      return 5e-5;
+    case Precision::kBf16:
+      return 1e-2;
+  }
+  return 0;
+}
+
 // What was pooled, and the weights that it was pooled with.
 bool PoolIsRight(const ActivationUnitWeights& weights, const AttentionArgs& args, Precision precision) {
   const auto score = precision == Precision::kBf16 ? reference::ScoreBf16<double> : reference::Score<double>;
-  // Where an output between two layers lies near the middle of two bf16 numbers, fp32 sums round it to the other one.
-  const double tolerance = precision == Precision::kBf16 ? 1e-2 : 1e-5;
+  const double tolerance = Tolerance(precision);
   for (const size_t candidate : {size_t{0}, args.candidates - 1}) {
     const auto expected = reference::Pool<double>(weights, args, candidate, score);
     for (size_t j = 0; j < args.behaviours; ++j) {
