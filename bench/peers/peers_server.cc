@@ -4,7 +4,7 @@
 // shares a large one with a thread that is idle, as din-server does.
 //
 //   peers_server CONTESTANT SNAPSHOT LISTEN-ADDRESS [THREADS]
-//   peers_server contestants               prints their names: dinserve, in its default; dinserve-PRECISION, each other
+//   peers_server contestants SNAPSHOT      prints their names: dinserve, in its default; dinserve-PRECISION, each other
 //                                          one that this CPU has; and the peers
 //   peers_server expect SNAPSHOT CANDIDATES BEHAVIOURS
 //                                          prints requests with the scores of dinserve in fp32, for din-load --expect
@@ -137,15 +137,15 @@ class Service final : public v1::ScoringService::CallbackService {
 
 constexpr char kUsage[] =
     "peers_server CONTESTANT SNAPSHOT LISTEN-ADDRESS [THREADS]\n"
-    "peers_server contestants\n"
+    "peers_server contestants SNAPSHOT\n"
     "peers_server expect SNAPSHOT CANDIDATES BEHAVIOURS\n";
 constexpr Precision kPrecisions[] = {Precision::kFp32, Precision::kFp32Split, Precision::kBf16};
 
-int PrintContestants() {
-  const InstructionSet isa = BestInstructionSet();
+int PrintContestants(const std::string& snapshot) {
+  const ModelHandle loaded = testing::OrDie(LoadModelFrom(snapshot, "peer", 1, {}));
   std::puts("dinserve");
   for (const Precision precision : kPrecisions) {
-    if (!Supports(isa, precision) || precision == NearestSupported(isa, Precision::kFp32Split)) continue;
+    if (!Supports(BestInstructionSet(), precision) || precision == loaded->model->precision()) continue;
     std::printf("dinserve-%s\n", std::string(Name(precision)).c_str());
   }
   std::puts("ort-split\nort-per-candidate\nort-tiled\nlibtorch");
@@ -190,7 +190,7 @@ ModelHandle Load(const std::string& contestant, const std::string& snapshot) {
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  if (arguments == std::vector<std::string>{"contestants"}) return PrintContestants();
+  if (arguments.size() == 2 && arguments[0] == "contestants") return PrintContestants(arguments[1]);
   size_t candidates = 0, behaviours = 0;
   if (arguments.size() == 4 && arguments[0] == "expect" && absl::SimpleAtoi(arguments[2], &candidates) &&
       absl::SimpleAtoi(arguments[3], &behaviours) && candidates > 0 && behaviours > 0) {

@@ -37,8 +37,8 @@ cleanup() {
 trap cleanup EXIT
 export OMP_NUM_THREADS=1
 results=${results:-$work/results}
-peers=${peers:-$("$bin/peers_server" contestants | xargs)}
 "$bin/bench-snapshot" "$shape" "$work/model" 1 1000000 10000
+peers=${peers:-$("$bin/peers_server" contestants "$work/model/1" | xargs)}
 "$bin/peers_server" expect "$work/model/1" "$candidates" "$behaviours" >"$work/expected.jsonl"
 
 # load FLAG...: its report is in report.json. 3: the generator was late once, which the report says.
