@@ -37,9 +37,9 @@ std::vector<double> Ranks(const std::vector<float>& scores) {
   return ranks;
 }
 
-// Spearman's rho: the correlation of the ranks. Nothing where all scores of one side are equal.
-std::optional<double> RankCorrelation(const std::vector<float>& a, const std::vector<float>& b) {
-  const std::vector<double> x = Ranks(a), y = Ranks(b);
+// Spearman's rho: the correlation of the ranks. Nothing where there was no order to keep; 0 where it is gone.
+std::optional<double> RankCorrelation(const std::vector<float>& before, const std::vector<float>& after) {
+  const std::vector<double> x = Ranks(before), y = Ranks(after);
   const double mean = (static_cast<double>(x.size()) - 1) / 2;
   double xy = 0, xx = 0, yy = 0;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -47,7 +47,8 @@ std::optional<double> RankCorrelation(const std::vector<float>& a, const std::ve
     xx += (x[i] - mean) * (x[i] - mean);
     yy += (y[i] - mean) * (y[i] - mean);
   }
-  if (xx == 0 || yy == 0) return std::nullopt;
+  if (xx == 0) return std::nullopt;
+  if (yy == 0) return 0;
   return xy / std::sqrt(xx * yy);
 }
 

@@ -124,6 +124,9 @@ absl::StatusOr<ModelHandle> Load(const std::string& directory, const std::string
   }
   if (absl::Status status = BuildAndVerify(options, *loaded); !status.ok()) return InDirectory(status, directory);
   if (options.live != nullptr && options.drift.any()) {
+    if (loaded->snapshot->golden().empty()) {
+      return InDirectory(absl::FailedPreconditionError("drift: there are no golden cases to measure it on"), directory);
+    }
     const auto drift =
         MeasureDrift(*options.live->model, *loaded->model, loaded->snapshot->golden(), options.read.control);
     if (!drift.ok()) return InDirectory(drift.status(), directory);

@@ -100,6 +100,29 @@ TEST_F(LoadModelTest, LoadHoldsToTheDriftBound) {
               {"/1: drift from the live version", "bound: largest change -1"});
 }
 
+TEST_F(LoadModelTest, AModelThatRanksNothingAnyMoreHasDriftedAway) {
+  const auto live = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
+  std::vector<float> nothing;
+  Publish([&](SnapshotContents& c) {
+    nothing.resize(c.tensors.at("head.w").bytes / sizeof(float));
+    c.tensors.at("head.w").data = reinterpret_cast<const std::byte*>(nothing.data());
+    c.unverified = true;
+    c.golden.clear();
+  });
+  LoadOptions options;
+  options.allow_unverified = true;
+  const auto next = LoadModel(root_.path(), "ads", 1, options);
+  ASSERT_TRUE(next.ok()) << next.status();
+  const auto& cases = (*live)->snapshot->golden();
+  EXPECT_EQ(MeasureDrift(*(*live)->model, *(*next)->model, cases, nullptr)->rank_correlation, 0);
+  EXPECT_EQ(MeasureDrift(*(*next)->model, *(*live)->model, cases, nullptr)->rank_correlation, 1) << "nothing to lose";
+  options.live = *live;
+  EXPECT_TRUE(LoadModel(root_.path(), "ads", 1, options).ok());
+  options.drift.rank_correlation = 0.9;
+  ExpectError(LoadModel(root_.path(), "ads", 1, options).status(), absl::StatusCode::kFailedPrecondition,
+              {"drift: there are no golden cases"});
+}
+
 TEST_F(LoadModelTest, SwappedTensorsOfOneShapeAreCaughtByTheGoldenScores) {
   Publish([](SnapshotContents& c) { std::swap(c.tensors.at("att0.l0.act.mean"), c.tensors.at("att0.l0.b")); });
   ExpectRefused(absl::StatusCode::kFailedPrecondition, "golden case");
