@@ -225,7 +225,9 @@ absl::StatusOr<AppliedDelta> ApplyDelta(const TensorMap& base, const TensorMap& 
   for (const auto& [name, tensor] : delta) {
     if (!name.starts_with(kDeltaRows) && !name.starts_with(kDeltaValues)) result.tensors[name] = tensor;
   }
-  DIN_ASSIGN_OR_RETURN(result.memory.region, MemoryRegion::Create(Place(patches, options)));
+  const size_t bytes = Place(patches, options);
+  if (options.room_for && bytes > 0) DIN_RETURN_IF_ERROR(options.room_for(bytes));
+  DIN_ASSIGN_OR_RETURN(result.memory.region, MemoryRegion::Create(bytes));
   for (const Patch& patch : patches) {
     std::byte* const at = result.memory.region.data() + patch.at;
     result.tensors[patch.name] =

@@ -40,6 +40,8 @@ struct DeltaOptions {
   double most_overlaid = 0;
   // A table up to this size is copied, too: looking for its rows elsewhere would cost more.
   size_t small_bytes = size_t{1} << 20;
+  // Whether so many bytes may be taken; asked once, before they are. Null: they may.
+  std::function<absl::Status(uint64_t bytes)> room_for;
 };
 
 struct AppliedDelta {
@@ -51,7 +53,7 @@ struct AppliedDelta {
 // `base`: the tensors of the version underneath, `delta`: those in the files of the delta. The result is bit for bit
 // what a full snapshot would hold. INVALID_ARGUMENT names the tensor: rows of one that the base does not have, or that
 // is also there in full; rows that do not ascend or lie beyond the tensor; values of another type or shape.
-// RESOURCE_EXHAUSTED when there is no memory for what has to be copied.
+// RESOURCE_EXHAUSTED when there is no memory for what has to be copied; the error of `room_for`.
 absl::StatusOr<AppliedDelta> ApplyDelta(const TensorMap& base, const TensorMap& delta, const DeltaOptions& options);
 
 // Drops memory that no tensor is in, such as rows that have been merged, and takes the last few tensors out of memory

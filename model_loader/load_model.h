@@ -31,14 +31,14 @@ struct LoadOptions {
   ReadOptions read;
   InstructionSet instruction_set = BestInstructionSet();
   std::optional<Precision> precision;  // instead of what the spec asks for; bf16 only where the spec has a tolerance
-  DriftBounds drift;              // against `live`, on the golden cases of the new version
-  ModelHandle live;               // null: nothing to compare with
-  bool allow_unverified = false;  // versions without golden cases, too; else FAILED_PRECONDITION
+  DriftBounds drift;                   // against `live`, on the golden cases of the new version
+  ModelHandle live;                    // null: nothing to compare with
+  bool allow_unverified = false;       // versions without golden cases, too; else FAILED_PRECONDITION
 };
 
-// Opens <root>/<name>/<version>, builds the model and holds it to its golden cases, in the precision asked for or, where
-// that does not reproduce them, in the next more exact one: bf16, the default, fp32. Errors as Snapshot::Open, and
-// FAILED_PRECONDITION when a golden score is not reproduced: the case, the candidate, got, expected, tolerance;
+// Opens <root>/<name>/<version>, builds the model and holds it to its golden cases, in the precision asked for or,
+// where that does not reproduce them, in the next more exact one: bf16, the default, fp32. Errors as Snapshot::Open,
+// and FAILED_PRECONDITION when a golden score is not reproduced: the case, the candidate, got, expected, tolerance;
 // RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<ModelHandle> LoadModel(const std::string& root, const std::string& name, int64_t version,
                                       const LoadOptions& options);

@@ -276,7 +276,7 @@ absl::Status Snapshot::Impl::Read(const Directory& directory, const ReadOptions&
 
 // What was read is a delta: from here on the tensors are those of the result.
 absl::Status Snapshot::Impl::LayOver(const Impl& base, const ReadOptions& options) {
-  DeltaOptions delta{.most_overlaid = options.most_overlaid};
+  DeltaOptions delta{.most_overlaid = options.most_overlaid, .room_for = options.room_for};
   for (const v1::Table& table : spec.tables()) delta.tables.insert(TensorName(table));
   DIN_ASSIGN_OR_RETURN(AppliedDelta applied, ApplyDelta(base.tensors, tensors, delta));
   tensors = std::move(applied.tensors);
@@ -353,7 +353,8 @@ uint64_t ProjectedDeltaMemory(const std::vector<const Manifest*>& chain, double 
   uint64_t changed = 0;
   for (size_t i = 1; i < chain.size(); ++i) changed += TensorBytes(*chain[i]);
   // Bits and ranks are 12 bytes for 64 rows, and a row has at least 4. A table is copied when a share of it has
-  // changed, so what is copied is at most the changes over that share.
+  // changed, so what is copied of tables is at most the changes over that share; for the rest, see
+  // ReadOptions::room_for.
   constexpr uint64_t kIndexShare = 21;
   const double copied = std::min(static_cast<double>(full), static_cast<double>(changed) / most_overlaid);
   return ProjectedMemory(*chain.back()) + changed + full / kIndexShare + static_cast<uint64_t>(copied);

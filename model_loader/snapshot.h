@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,6 +38,9 @@ struct ReadOptions {
   LoadControl* control = nullptr;  // null: nobody looks on
   SpareMemory* spare = nullptr;    // where memory for the files' tensors comes from and goes; null: the system
   bool memory_is_scarce = false;   // spare memory that this does not need is given back first
+  // Asked before a delta's changes are merged with what the base holds: a manifest does not say which tensors those
+  // are, and but for tables they are copied. Null: there is room.
+  std::function<absl::Status(uint64_t bytes)> room_for;
   // What a delta is laid over, for the time of the call. The memory of its tensors is shared, not copied.
   const Snapshot* base = nullptr;
   // The share of a table's rows that may lie outside it, because deltas changed them; beyond it the table is copied.

@@ -138,7 +138,7 @@ class Process {
                             {"instruction_set", Name(config_.instruction_set.value_or(BestInstructionSet()))},
                             {"matrix_unit", CurrentMatrixUnit() == nullptr ? "none" : "amx"},
                             {"models", registry_.Names().size()},
-                            {"ready", ready_},
+                            {"ready", IsReady()},
                             {"version", DIN_VERSION}});
     watcher_->Start();
     return absl::OkStatus();
@@ -190,6 +190,14 @@ class Process {
     options.load = [this, load](const LoadRequest& request) {
       LoadOptions with = load;
       with.read.memory_is_scarce = TightestMemoryBudget(config_.memory_limit).left() < request.bytes;
+      with.read.room_for = [this](uint64_t bytes) {
+        if (TightestMemoryBudget(config_.memory_limit).left() < bytes) spare_.KeepOnlyFor(0);
+        const MemoryBudget memory = TightestMemoryBudget(config_.memory_limit);
+        if (memory.left() >= bytes) return absl::OkStatus();
+        return absl::ResourceExhaustedError(
+            absl::StrCat("need ", bytes, " bytes of memory for what the delta changes, have ", memory.left(),
+                         " (limit ", memory.limit, " of ", memory.of, ", used ", memory.used, ")"));
+      };
       with.read.control = request.control;
       with.live = request.live;
       // The bounds hold what goes live by itself; who pins a version has looked at it.
@@ -346,6 +354,11 @@ class Process {
   int64_t LiveVersion(const std::string& model) const {
     const ModelHandle live = registry_.Find(model);
     return live == nullptr ? 0 : live->version;
+  }
+
+  bool IsReady() {
+    const std::lock_guard lock(health_);
+    return ready_;
   }
 
   // Once ready, the server stays so: a bad new model must not take the good ones out of rotation.

@@ -367,6 +367,29 @@ TEST_F(DeltaVersionTest, OnePercentOfTheRowsTakesFewMoreBytes) {
   EXPECT_GT(after, before);
 }
 
+// Only its tensors tell how much of a delta has to be copied.
+TEST_F(DeltaVersionTest, WhatIsCopiedIsAskedForBefore) {
+  ASSERT_NO_FATAL_FAILURE(PublishFirst());
+  const auto base = LoadDelta(1, nullptr);
+  ASSERT_TRUE(base.ok()) << base.status();
+  ChangeModel();
+  ASSERT_TRUE(PublishDelta(2).ok());
+  LoadOptions options;
+  options.read.base = (*base)->snapshot.get();
+  uint64_t asked = 0;
+  options.read.room_for = [&](uint64_t bytes) {
+    asked = bytes;
+    return absl::OkStatus();
+  };
+  const auto next = LoadModel(root_.path(), "deltas", 2, options);
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_GT(asked, 0u);
+  EXPECT_LE(asked, (*next)->snapshot->memory_bytes() - (*base)->snapshot->memory_bytes());
+  options.read.room_for = [](uint64_t) { return absl::ResourceExhaustedError("no room"); };
+  ExpectError(LoadModel(root_.path(), "deltas", 2, options).status(), StatusCode::kResourceExhausted,
+              {"/deltas/2", "no room"});
+}
+
 // What is asked for before a load is enough for it, when rows have to be put in place as well as before.
 TEST_F(DeltaVersionTest, TheMemoryThatIsForeseenIsEnoughAndNotMuchMore) {
   ASSERT_NO_FATAL_FAILURE(PublishFirst());
