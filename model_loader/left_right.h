@@ -13,7 +13,7 @@ namespace din {
 // Two copies: readers look at one while the writer changes the other, then they trade places, and the writer changes
 // the second when the last reader has left it (Ramalhete and Correia, "Left-Right", 2013).
 //
-// Why not a mutex: the one who writes here is a thread of the lowest priority. If it lost its core with the mutex held,
+// Why not a mutex: the one who writes here makes way for requests. If it lost its core with the mutex held,
 // every request would wait for a thread that the requests do not let run. Here readers wait for nobody. And why not
 // std::atomic<std::shared_ptr>: GCC 12's holds a lock inside, and ThreadSanitizer does not understand it.
 //

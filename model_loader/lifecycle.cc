@@ -121,7 +121,9 @@ std::vector<LifecycleAction> Lifecycle::TakeActions() { return std::exchange(act
 
 bool Lifecycle::Quarantined(const Model& model, int64_t version, const std::string& digest) const {
   const auto entry = model.policy.quarantine.find(digest);
-  return entry != model.policy.quarantine.end() && version >= entry->second;
+  // The same bytes below what it was rolled back to have nothing to do with it.
+  const int64_t back_to = model.live != 0 ? model.live : model.policy.last_good;
+  return entry != model.policy.quarantine.end() && (version >= entry->second || version > back_to);
 }
 
 bool Lifecycle::Labelled(const Model& model, int64_t version) const {
@@ -151,9 +153,15 @@ bool Lifecycle::MayGoLive(const Model& model, int64_t version, const std::string
   return version > model.live || Quarantined(model, model.live, model.memory.at(model.live).digest);
 }
 
+bool Lifecycle::MayServeAgain(const Model& model, int64_t version, const std::string& digest) {
+  return model.live == 0 && !model.policy.unloaded && version == model.policy.last_good &&
+         digest == model.policy.last_good_digest;
+}
+
 bool Lifecycle::WhatLoadsMayGoLive(const Model& model, int64_t version) const {
   const Version& v = model.memory.at(version);
-  return MayGoLive(model, version, v.digest, v.bases) && !LostItsBase(model, version, v.base);
+  return MayServeAgain(model, version, v.digest) ||
+         (MayGoLive(model, version, v.digest, v.bases) && !LostItsBase(model, version, v.base));
 }
 
 // What is not in memory and should be, the most important first.
@@ -168,16 +176,16 @@ std::vector<int64_t> Lifecycle::Wanted(const Model& model, Wish wish) const {
     const auto found = model.found.find(version);
     return found != model.found.end() && MayGoLive(model, version, found->second.digest, found->second.bases);
   };
-  if (model.live == 0) {
-    // It has served on this machine, so it is the quickest way to serve again; anything newer comes after it.
-    const auto last = model.found.find(model.policy.last_good);
-    const bool same = last != model.found.end() && last->second.digest == model.policy.last_good_digest;
-    if (same && may_go_live(model.policy.last_good)) add(model.policy.last_good);
-  }
+  // It has served on this machine, so it is the quickest way to serve again; anything newer comes after it.
+  const auto last = model.found.find(model.policy.last_good);
+  const bool again = last != model.found.end() && MayServeAgain(model, last->first, last->second.digest);
+  if (again && may_go_live(last->first)) add(last->first);
   const bool serves = model.live != 0 && wish == Wish::kMissing;
   for (auto found = model.found.rbegin(); found != model.found.rend() && !serves; ++found) {
     if (may_go_live(found->first)) add(found->first);
   }
+  // Where an order cannot be carried out, requests get what they got before the restart.
+  if (again) add(last->first);
   for (const auto& [label, version] : model.policy.labels) add(version);
   return wanted;
 }
@@ -502,9 +510,32 @@ absl::Status Lifecycle::Load(const std::string& model) {
 // --- Loads
 // -------------------------------------------------------------------------------------------------------------
 
-std::string Lifecycle::StampOf(const Model& model, const FoundVersion& found) {
-  if (found.base.empty() || model.live == 0) return found.stamp;
-  return absl::StrCat(found.stamp, "over ", model.memory.at(model.live).digest);
+std::string Lifecycle::StampOf(const Model& model, const FoundVersion& found) const {
+  std::string stamp = found.stamp;
+  if (!found.base.empty() && model.live != 0) absl::StrAppend(&stamp, "over ", model.memory.at(model.live).digest);
+  if (!WasRolledBack(model, found).empty()) absl::StrAppend(&stamp, "rolled back");
+  return stamp;
+}
+
+std::string Lifecycle::WasRolledBack(const Model& model, const FoundVersion& found) const {
+  if (Quarantined(model, found.version, found.digest)) {
+    return absl::StrCat("has the bytes of version ", model.policy.quarantine.at(found.digest),
+                        ", which was rolled back");
+  }
+  return OnRolledBack(model, found.bases) ? "a delta on what was rolled back" : "";
+}
+
+// What comes by itself and may not go live would else be passed over in silence.
+void Lifecycle::RefuseRolledBack(const std::string& name, Model& model, Time now) {
+  if (model.live == 0 || model.policy.unloaded || TargetOf(model.policy) != 0) return;
+  for (auto found = model.found.upper_bound(model.live); found != model.found.end(); ++found) {
+    const auto& [number, version] = *found;
+    const auto entry = model.policy.quarantine.find(version.digest);
+    const bool itself = entry != model.policy.quarantine.end() && entry->second == number;
+    if (itself || Labelled(model, number) || model.memory.contains(number) || !MayTry(model, version, now)) continue;
+    const std::string why = WasRolledBack(model, version);
+    if (!why.empty()) Refuse(name, model, number, StampOf(model, version), absl::FailedPreconditionError(why), now);
+  }
 }
 
 bool Lifecycle::MayTry(const Model& model, const FoundVersion& found, Time now) const {
@@ -595,6 +626,7 @@ std::optional<Lifecycle::LoadOrder> Lifecycle::NextLoad(Time now, const MemoryBu
   std::ranges::sort(order);
   for (const auto& [serves, turn, name] : order) {
     Model& model = models_.at(name);
+    RefuseRolledBack(name, model, now);
     const std::vector<int64_t> wanted = Wanted(model, wish);
     for (const int64_t version : wanted) {
       if (!model.In(VersionState::kRetiring).empty()) break;

@@ -41,8 +41,8 @@ struct FoundVersion {
 struct ModelPolicy {
   int64_t pinned = 0;
   std::map<std::string, int64_t> labels;  // kStableLabel is what goes live, where there is no pin
-  // Digest -> version: rolled back, so neither that version nor a later one with the same bytes goes live by itself,
-  // nor a delta on it. An older one with the same bytes may be what was gone back to.
+  // Digest -> version: rolled back, so neither that version nor another one with the same bytes goes live by itself,
+  // nor a delta on it, but for what is not newer than the live version: that may be what was gone back to.
   std::map<std::string, int64_t> quarantine;
   int64_t last_good = 0;  // went live last
   std::string last_good_digest;
@@ -113,8 +113,9 @@ struct LifecycleAction {
 //
 // What goes live: the pinned version; else the one labelled "stable"; else the newest one that is not quarantined and
 // newer than the live one. It never goes back by itself. When a version is refused the live one stays, and the next
-// lower one above it is tried. After a restart the version that was live last is loaded first. A delta goes live only
-// over the version that it was made from; one that an operator asked for is loaded with all that it is built on.
+// lower one above it is tried. After a restart the version that was live last is loaded first; where an order wants
+// another, only if that one cannot be had. A delta goes live only over the version that it was made from; one that an
+// operator asked for is loaded with all that it is built on.
 //
 // At most `keep` versions besides the live one, and those that labels point to, stay in memory; a model of which
 // versions are still retiring loads nothing. One version is loaded at a time. A label that was moved leaves requests
@@ -225,6 +226,8 @@ class Lifecycle {
   std::vector<int64_t> Wanted(const Model& model, Wish wish) const;
   bool MayGoLive(const Model& model, int64_t version, const std::string& digest,
                  const std::vector<std::string>& bases) const;
+  // The last good version after a restart, whatever was ordered and not yet carried out.
+  static bool MayServeAgain(const Model& model, int64_t version, const std::string& digest);
   bool WhatLoadsMayGoLive(const Model& model, int64_t version) const;
   bool OnRolledBack(const Model& model, const std::vector<std::string>& bases) const;
   bool Quarantined(const Model& model, int64_t version, const std::string& digest) const;
@@ -240,8 +243,11 @@ class Lifecycle {
   bool FindRoom(const std::string& name, Model& model, const FoundVersion& found, const MemoryBudget& memory, Time now);
   bool Retiring() const;
   bool MayTry(const Model& model, const FoundVersion& found, Time now) const;
-  // What a refusal of `found` holds for: its files, and, if it is a delta, the version that is live.
-  static std::string StampOf(const Model& model, const FoundVersion& found);
+  // What a refusal of `found` holds for: its files, if it is a delta the version that is live, and the quarantine.
+  std::string StampOf(const Model& model, const FoundVersion& found) const;
+  // Why it must not go live by itself; empty: it may.
+  std::string WasRolledBack(const Model& model, const FoundVersion& found) const;
+  void RefuseRolledBack(const std::string& name, Model& model, Time now);
 
   void Begin(const std::string& name, Model& model, const FoundVersion& found);
   void Refuse(const std::string& name, Model& model, int64_t version, const std::string& stamp, const absl::Status& why,

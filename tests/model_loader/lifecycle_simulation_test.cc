@@ -178,7 +178,7 @@ class World {
       const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
       if (order->chain != (!found.base.empty() && found.base != live)) broken_ = "a delta is loaded over another base";
       const bool asked =
-          IsAskedFor(model, order->version) ||
+          IsAskedFor(model, order->version) || ServedBefore(model, order->version, found.digest) ||
           std::ranges::any_of(model.policy.labels, [&](const auto& label) { return label.second == order->version; });
       if (order->chain && model.live != 0 && !asked) broken_ = "a delta on what is not live is loaded";
       if (!asked && IsRolledBack(model, found.base)) broken_ = "a delta on what was rolled back is loaded";
@@ -204,8 +204,10 @@ class World {
       const std::string live = model.live == 0 ? "" : model.memory.at(model.live).digest;
       const std::string base = model.memory.at(load_.version).base;
       const bool asked = IsAskedFor(model, load_.version);
-      const bool on_bad = TargetOf(model.policy) == 0 && IsRolledBack(model, base);
-      lifecycle_->Loaded(load_.model, load_.version, DigestOf(load_.model, load_.version, load_.disk), load_.bytes);
+      const std::string digest = DigestOf(load_.model, load_.version, load_.disk);
+      const bool on_bad =
+          TargetOf(model.policy) == 0 && IsRolledBack(model, base) && !ServedBefore(model, load_.version, digest);
+      lifecycle_->Loaded(load_.model, load_.version, digest, load_.bytes);
       if (model.live == load_.version && on_bad) broken_ = "a delta on what was rolled back goes live";
       if (model.live == load_.version && !base.empty() && !live.empty() && base != live && !asked) {
         broken_ = absl::StrCat(load_.model, "/", load_.version, ": a delta goes live over what it is not made from");
@@ -222,6 +224,11 @@ class World {
   }
   static bool IsAskedFor(const Lifecycle::Model& model, int64_t version) {
     return version == TargetOf(model.policy) || version < model.live;
+  }
+
+  // Until the last restart, and nothing does yet.
+  static bool ServedBefore(const Lifecycle::Model& model, int64_t version, const std::string& digest) {
+    return model.live == 0 && version == model.policy.last_good && digest == model.policy.last_good_digest;
   }
 
   void Fail(const absl::Status& why) {
@@ -423,8 +430,12 @@ class World {
       };
       const auto quarantined = [&](int64_t version) {
         const auto entry = model.policy.quarantine.find(DigestOf(name, version, disk_[name][version]));
-        return entry != model.policy.quarantine.end() && version >= entry->second;
+        return entry != model.policy.quarantine.end() && (version >= entry->second || version > model.live);
       };
+      const int64_t before = model.policy.last_good;
+      const bool serves_again = before != 0 && good(before) && !model.memory.contains(before) &&
+                                DigestOf(name, before, disk_[name][before]) == model.policy.last_good_digest;
+      if (serves_again && model.live == 0) return absl::StrCat(name, ": ", before, " served before, and nothing does");
       const auto stable = model.policy.labels.find("stable");
       const int64_t target = model.policy.pinned != 0              ? model.policy.pinned
                              : stable != model.policy.labels.end() ? stable->second

@@ -62,6 +62,12 @@ class Lives {
 };
 using Versions = Lives::Versions;
 
+ModelPolicy LastGood(int64_t version, ModelPolicy policy) {
+  policy.last_good = version;
+  policy.last_good_digest = absl::StrCat("digest", version);
+  return policy;
+}
+
 TEST(LifecycleTest, WhatGoesLive) {
   struct Row {
     const char* name;
@@ -85,6 +91,21 @@ TEST(LifecycleTest, WhatGoesLive) {
       {"not the quarantined one", {.quarantine = {{"digest3", 3}}}, {1, 2, 3}, {}, {2}, 2},
       {"the last good one first", {.last_good = 1, .last_good_digest = "digest1"}, {1, 2, 3}, {3}, {1, 3, 2}, 2},
       {"not what only has its number", {.last_good = 1, .last_good_digest = "other"}, {1, 2}, {}, {2}, 2},
+      {"the pinned one before the last good one", LastGood(1, {.pinned = 2}), {1, 2, 3}, {}, {2}, 2},
+      {"the last good one where the pinned one is bad", LastGood(1, {.pinned = 2}), {1, 2, 3}, {2}, {2, 1}, 1},
+      {"the last good one where the pinned one is gone", LastGood(1, {.pinned = 2}), {1, 3}, {}, {1}, 1},
+      {"the last good one where the stable one is bad",
+       LastGood(3, {.labels = {{"stable", 2}, {"canary", 1}}}),
+       {1, 2, 3},
+       {2},
+       {2, 3, 1},
+       3},
+      {"the last good one where what it was rolled back to is bad",
+       LastGood(2, {.quarantine = {{"digest2", 2}}}),
+       {1, 2},
+       {1},
+       {1, 2},
+       2},
       {"nothing when unloaded", {.unloaded = true}, {1, 2}, {}, {}, 0},
   };
   for (const Row& row : rows) {
@@ -95,6 +116,19 @@ TEST(LifecycleTest, WhatGoesLive) {
     EXPECT_EQ(lives.LoadAll(), row.loads) << row.name;
     EXPECT_EQ(lives.Model().live, row.live) << row.name;
   }
+}
+
+TEST(LifecycleTest, WhatServesInPlaceOfThePinnedOneMakesWayForIt) {
+  Lives lives;
+  lives.lifecycle.Restore("m", LastGood(1, {.pinned = 2}));
+  lives.bad[2] = absl::UnavailableError("EIO");
+  lives.Find({1, 2});
+  EXPECT_EQ(lives.LoadAll(), (Versions{2, 1}));
+  EXPECT_EQ(lives.Model().live, 1);
+  lives.bad.clear();
+  lives.now += 300s;
+  EXPECT_EQ(lives.LoadAll(), Versions{2});
+  EXPECT_EQ(lives.Model().live, 2);
 }
 
 TEST(LifecycleTest, RetriesAreBoundedAndBeginAnewWhenTheFilesChange) {
@@ -152,6 +186,25 @@ TEST(LifecycleTest, AnOlderVersionWithTheSameBytesIsNotQuarantinedWithTheNewerOn
   lives.lifecycle.Freed("m", 2);
   load({same(1), same(2), same(3)});
   EXPECT_EQ(lives.Model().live, 1) << "3 has the bytes that were rolled back";
+  EXPECT_EQ(lives.Model().last_refused, 3);
+  EXPECT_THAT(std::string(lives.Model().last_refusal.message()), HasSubstr("the bytes of version 2"));
+  ASSERT_TRUE(lives.lifecycle.Unpin("m").ok());
+  load({same(1), same(2), same(3)});
+  EXPECT_EQ(lives.Model().live, 3);
+}
+
+TEST(LifecycleTest, TheSameBytesBetweenWhatWasRolledBackAndWhatServesAreQuarantined) {
+  Lives lives;
+  for (const Versions& found : {Versions{3}, Versions{3, 7}}) {
+    lives.Find(found);
+    lives.LoadAll();
+  }
+  ASSERT_TRUE(lives.lifecycle.Rollback("m", 0).ok());
+  FoundVersion again = OnDisk(5);
+  again.digest = "digest7";
+  lives.lifecycle.Found("m", {OnDisk(3), again});
+  EXPECT_EQ(lives.LoadAll(), Versions{});
+  EXPECT_EQ(lives.Model().live, 3);
 }
 
 TEST(LifecycleTest, PinAndLabelMoveAlongWithARollback) {
@@ -301,6 +354,8 @@ TEST(LifecycleTest, ADeltaOnWhatWasRolledBackDoesNotGoLive) {
   EXPECT_EQ(lives.Model().live, 1);
   EXPECT_EQ(lives.LoadAll(), Versions{});
   EXPECT_TRUE(lives.Model().policy.quarantine.contains("digest2"));
+  EXPECT_EQ(lives.Model().last_refused, 3) << "not in silence";
+  EXPECT_THAT(std::string(lives.Model().last_refusal.message()), HasSubstr("a delta on what was rolled back"));
 }
 
 // What comes after it on the way from the live version is nobody's business.
