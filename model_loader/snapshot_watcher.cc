@@ -290,7 +290,8 @@ absl::Status SnapshotWatcher::Order(const std::string& model, const std::functio
   wake_.notify_all();
   const std::map<std::string, absl::Status> failed = Save();
   if (!failed.contains(model)) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("carried out, but not written down, so a restart would not know it: ",
+  // Nothing that a client repeats by itself: a second rollback would go back one version more.
+  return absl::InternalError(absl::StrCat("carried out, but not written down, so a restart would not know it: ",
                                              std::string(failed.at(model).message())));
 }
 

@@ -78,7 +78,7 @@ class SnapshotWatcher {
   void Stop();
 
   // Orders, from any thread; see Lifecycle. On return the decision has been written down, and it has taken effect
-  // unless a version must be loaded first. UNAVAILABLE: it has taken effect, but could not be written down, which is
+  // unless a version must be loaded first. INTERNAL: it has taken effect, but could not be written down, which is
   // tried again with each poll. What was published before the order is known to it: one for a version that
   // the last poll did not see looks at the root itself. One for a known version needs no disk.
   absl::Status Pin(const std::string& model, int64_t version);
