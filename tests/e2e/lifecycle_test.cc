@@ -94,8 +94,11 @@ std::vector<PendingScore> KeepBusy(TestClient& client) {
 TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   ModelRoot root;
   root.PublishShop(1);
-  RunningServer server(root, {"--drain-delay=300ms", "--max-candidates=300000"});
+  RunningServer server(root, {"--drain-delay=2s", "--max-candidates=300000"});
   TestClient client(server.address());
+  v1::ScoreRequest heavy = ShopScoreRequest();
+  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  heavy.set_top_k(1);
   const auto whole = client.WatchHealth("");
   const auto model = client.WatchHealth("shop");
   EXPECT_EQ(whole->Next(), "SERVING");
@@ -104,9 +107,6 @@ TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   EXPECT_EQ(whole->Next(), "NOT_SERVING");
   EXPECT_EQ(model->Next(), "NOT_SERVING");
   EXPECT_TRUE(client.Score(ShopScoreRequest()).ok());
-  v1::ScoreRequest heavy = ShopScoreRequest();
-  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
-  heavy.set_top_k(1);
   std::vector<PendingScore> in_flight;
   for (int i = 0; i < 8; ++i) in_flight.push_back(client.StartScore(heavy));
   for (PendingScore& call : in_flight) {
@@ -157,7 +157,9 @@ TEST(DrainTest, SecondSignalEndsTheWaitForRequests) {
 TEST(ServerProgramTest, SignalWhileModelsAreLoadedStopsTheStart) {
   ModelRoot root;
   for (int i = 0; i < 200; ++i) root.PublishGolden(GoldenNames()[0], "model-" + std::to_string(i), 1);
-  Program server(kServerProgram, {.arguments = {"--model-root", root.path(), "--listen", "127.0.0.1:0"}});
+  // So slowly that it cannot be through before the signal.
+  Program server(kServerProgram,
+                 {.arguments = {"--model-root", root.path(), "--listen", "127.0.0.1:0", "--load-rate", "64KiB"}});
   ASSERT_TRUE(Eventually([&] { return server.Errors().find("model loading") != std::string::npos; }));
   kill(server.pid(), SIGTERM);
   EXPECT_EQ(server.Wait(), 0);

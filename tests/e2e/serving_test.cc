@@ -312,10 +312,10 @@ TEST_F(ServingTest, MetadataTellsWhereTheVersionComesFrom) {
 }
 
 // gRPC's threads sleep for 100 ms when there was nothing to do for a second, and a request that comes 50 ms into that
-// sleep would wait for its end, every time.
+// sleep would wait for its end, every time. A busy machine makes it wait now and then.
 TEST_F(ServingTest, FirstRequestAfterAPauseDoesNotWait) {
   auto fastest = std::chrono::steady_clock::duration::max();
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 10 && fastest >= std::chrono::milliseconds(30); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1050));
     const auto begin = std::chrono::steady_clock::now();
     ASSERT_TRUE(client_->GetModelMetadata("shop").ok());

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <optional>
 #include <random>
 #include <string>
@@ -46,25 +45,24 @@ TEST_F(SwapTest, PublishedVersionGoesLiveUnderLoadWithoutAFailedRequest) {
   TestClient client(server.address());
   std::atomic<bool> stop = false;
   std::atomic<int> failed = 0;
-  std::map<int64_t, int> answered;
+  std::atomic<int64_t> answered = 0;  // by this version, last
   std::thread load([&] {
     TestClient own(server.address());
     while (!stop) {
       const auto response = own.Score(Request());
       if (response.ok())
-        ++answered[response->version()];
+        answered = response->version();
       else
         ++failed;
     }
   });
   for (int64_t version = 2; version <= 6; ++version) {
     root_.PublishGolden(kFirst, "ads", version);
-    EXPECT_TRUE(Eventually([&] { return LiveVersion(client) == version; })) << server.Log();
+    EXPECT_TRUE(Eventually([&] { return answered == version; })) << server.Log();
   }
   stop = true;
   load.join();
   EXPECT_EQ(failed, 0);
-  EXPECT_GE(answered.size(), 3u);
   EXPECT_TRUE(server.LogSays("event=\"model retired\" model=ads version=4"));
   EXPECT_EQ(server.Stop(), 0);
 }

@@ -127,12 +127,15 @@ size_t OpenDescriptors() {
 class FaultInjectionTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
+    const char* const preload = std::getenv("LD_PRELOAD");
+    ASSERT_EQ(preload != nullptr && std::string(preload).find("fiu") != std::string::npos, fiu_init != nullptr);
     if (fiu_init == nullptr || fiu_enable_external == nullptr || fiu_init(0) != 0) return;
     // What only this process's own end does (close, munmap) cannot report an error.
+    with_fiu_ = true;
     for (const char* point : {"posix/io/oc/open", "posix/io/rw/read", "posix/io/rw/pread", "posix/io/rw/read/reduce",
                               "posix/io/rw/pread/reduce", "posix/io/dir/fdopendir", "posix/io/dir/readdir",
                               "posix/mm/mmap", "posix/mm/madvise"}) {
-      with_fiu_ = fiu_enable_external(point, 1, reinterpret_cast<void*>(EIO), 0, FailThisCall) == 0;
+      with_fiu_ &= fiu_enable_external(point, 1, reinterpret_cast<void*>(EIO), 0, FailThisCall) == 0;
     }
   }
 
@@ -193,6 +196,11 @@ class FaultInjectionTest : public ::testing::Test {
     // The names above, and what is allocated once per process, are not many; a leak would be one for each failure.
     EXPECT_LT(std::ranges::count_if(leaks, [](long leak) { return leak != 0; }), 8) << ::testing::PrintToString(leaks);
     std::printf("  %zu failures, libfiu %s\n", last, with_fiu_ ? "preloaded" : "not there");
+    if (with_fiu_ && &injector == &calls) {
+      for (const char* point : {"openat", "posix/io/rw/pread", "posix/mm/mmap"}) {
+        EXPECT_TRUE(failed.contains(point)) << point << " is not among what failed";
+      }
+    }
     for (const std::string& name : harmless) {
       EXPECT_TRUE(name.ends_with("/reduce") || name == "posix/mm/madvise") << name << " failed, and the load did not";
     }

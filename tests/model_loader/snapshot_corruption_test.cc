@@ -39,11 +39,12 @@ class SnapshotCorruptionTest : public ::testing::Test {
 
   absl::Status Open() const { return Snapshot::Open(directory_, {.threads = 1}).status(); }
 
-  // Refused, with this file in the message.
+  // Refused, with this file in the message; behind a manifest that is wrong, another one may be named.
   void ExpectRefused(const std::string& name, const std::string& what, size_t at) const {
     const absl::Status status = Open();
     ASSERT_FALSE(status.ok()) << name << ": " << what << " at " << at;
-    ASSERT_NE(status.message().find(directory_ + "/"), absl::string_view::npos) << status;
+    const std::string file = directory_ + "/" + (name == "manifest.json" ? "" : name);
+    ASSERT_NE(status.message().find(file), absl::string_view::npos) << name << ": " << what << ": " << status;
     ASSERT_EQ(status.code(), absl::StatusCode::kDataLoss) << name << ": " << what << " at " << at << ": " << status;
   }
 
@@ -135,7 +136,7 @@ TEST_F(SnapshotCorruptionTest, SwappedFilesAreRefused) {
         std::filesystem::rename(x + ".tmp", y);
       };
       swap();
-      ASSERT_NO_FATAL_FAILURE(ExpectRefused(a, "swapped with " + b, 0));
+      ASSERT_NO_FATAL_FAILURE(ExpectRefused(b == "manifest.json" ? b : a, "swapped with " + b, 0));
       swap();
     }
   }
