@@ -39,9 +39,8 @@ struct ActivationUnitWeights {
   Normalise normalise = Normalise::kNone;
 };
 
-// The fastest precision that keeps a score within 1e-5, for the pair work of all `units` together: fp32-split, unless
-// half or more of what the tiles of a matrix unit would multiply is padding, where fp32 is faster. NearestSupported()
-// then says what this CPU has.
+// The fastest of fp32 and fp32-split, both exact, for the pair work of all `units` together: fp32-split, unless half or
+// more of what the tiles of a matrix unit would multiply is padding. NearestSupported() then says what this CPU has.
 Precision FastestExact(std::span<const ActivationUnitWeights> units);
 
 // One call: all candidates of a request against one behaviour list.

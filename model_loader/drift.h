@@ -30,7 +30,7 @@ struct Drift {
   double largest_change = 0;
   std::string largest_case;  // where that was
   double mean_change = 0;
-  double rank_correlation = 1;  // 1 where no case has two candidates that differ in score
+  double rank_correlation = 1;  // 1 where the live version gives no case two scores that differ
 };
 
 // Both models score the requests of `cases`. FAILED_PRECONDITION when the live one cannot: it wants other features.

@@ -121,9 +121,12 @@ std::vector<LifecycleAction> Lifecycle::TakeActions() { return std::exchange(act
 
 bool Lifecycle::Quarantined(const Model& model, int64_t version, const std::string& digest) const {
   const auto entry = model.policy.quarantine.find(digest);
-  // The same bytes below what it was rolled back to have nothing to do with it.
+  if (entry == model.policy.quarantine.end()) return false;
+  // The same bytes have nothing to do with it where they have served before, or lie below what it was rolled back to.
+  const auto memory = model.memory.find(version);
+  const bool served = memory != model.memory.end() && memory->second.was_live != 0;
   const int64_t back_to = model.live != 0 ? model.live : model.policy.last_good;
-  return entry != model.policy.quarantine.end() && (version >= entry->second || version > back_to);
+  return version >= entry->second || (version > back_to && !served);
 }
 
 bool Lifecycle::Labelled(const Model& model, int64_t version) const {
@@ -160,8 +163,10 @@ bool Lifecycle::MayServeAgain(const Model& model, int64_t version, const std::st
 
 bool Lifecycle::WhatLoadsMayGoLive(const Model& model, int64_t version) const {
   const Version& v = model.memory.at(version);
-  return MayServeAgain(model, version, v.digest) ||
-         (MayGoLive(model, version, v.digest, v.bases) && !LostItsBase(model, version, v.base));
+  if (MayGoLive(model, version, v.digest, v.bases)) return !LostItsBase(model, version, v.base);
+  const int64_t target = TargetOf(model.policy);
+  const bool ordered_since = model.found.contains(target) && !model.refusals.contains(target);
+  return MayServeAgain(model, version, v.digest) && !ordered_since;
 }
 
 // What is not in memory and should be, the most important first.
@@ -272,8 +277,9 @@ void Lifecycle::Freed(const std::string& model, int64_t version) {
 }
 
 void Lifecycle::GoLive(const std::string& name, Model& model, int64_t version) {
-  const int64_t old = std::exchange(model.live, version);
   Version& live = model.memory.at(version);
+  const bool again = MayServeAgain(model, version, live.digest);
+  const int64_t old = std::exchange(model.live, version);
   live.state = VersionState::kLive;
   live.was_live = ++lives_;
   if (old != 0 && !Quarantined(model, old, model.memory.at(old).digest)) {
@@ -281,7 +287,7 @@ void Lifecycle::GoLive(const std::string& name, Model& model, int64_t version) {
     model.policy.previous_good_digest = model.memory.at(old).digest;
   }
   // What was rolled back is history once something newer serves.
-  std::erase_if(model.policy.quarantine, [&](const auto& entry) { return entry.second < version; });
+  if (!again) std::erase_if(model.policy.quarantine, [&](const auto& entry) { return entry.second < version; });
   model.policy.last_good = version;
   model.policy.last_good_digest = live.digest;
   if (old != 0) model.memory.at(old).state = VersionState::kKept;

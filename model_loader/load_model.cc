@@ -70,8 +70,8 @@ std::optional<Precision> PrecisionOf(const v1::ModelSpec& spec) {
   }
 }
 
-// Builds the model in the precision asked for, or in the first more exact one that this CPU has and that reproduces the
-// golden scores; notes why.
+// Builds the model in the precision asked for, or in the default or fp32 where this CPU has it not or it does not
+// reproduce the golden scores; notes why.
 absl::Status BuildAndVerify(const LoadOptions& options, LoadedModel& loaded) {
   const Snapshot& snapshot = *loaded.snapshot;
   LoadControl* const control = options.read.control;

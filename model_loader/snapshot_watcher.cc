@@ -292,7 +292,7 @@ absl::Status SnapshotWatcher::Order(const std::string& model, const std::functio
   if (!failed.contains(model)) return absl::OkStatus();
   // Nothing that a client repeats by itself: a second rollback would go back one version more.
   return absl::InternalError(absl::StrCat("carried out, but not written down, so a restart would not know it: ",
-                                             std::string(failed.at(model).message())));
+                                          std::string(failed.at(model).message())));
 }
 
 absl::Status SnapshotWatcher::Pin(const std::string& model, int64_t version) {

@@ -181,7 +181,8 @@ const std::vector<SettingGroup>& SettingGroups() {
         {"poll-interval", "DURATION", "how often the root is searched for new versions",
          Duration(&Config::poll_interval, milliseconds(10), hours(1))},
         {"drift-largest", "CHANGE",
-         "refuse a version of which a golden case's score differs from the live one's by more; none, or a number",
+         "refuse a version of which a golden case's score differs from the live one's by more, or which has no golden "
+         "cases; none, or a number",
          DriftBound(&DriftBounds::largest_change)},
         {"drift-mean", "CHANGE", "the same for the mean change of all golden scores",
          DriftBound(&DriftBounds::mean_change)},

@@ -144,12 +144,16 @@ std::string StatusNote(const v1::ModelStatus& status) {
     parts.push_back(
         absl::StrCat("version ", status.refused_version(), " was refused: ", Printable(status.refused_reason(), 300)));
   }
-  if (parts.empty() && status.live_version() == 0 && !status.unloaded()) {
-    const auto stable = status.labels().find("stable");
-    if (status.pinned_version() != 0) return "the pinned version is not loaded; is it in the model root?";
-    if (stable != status.labels().end()) return "the version labelled stable is not loaded; is it in the model root?";
-    return "no complete version was found";
+  const auto stable = status.labels().find("stable");
+  const bool pinned = status.pinned_version() != 0;
+  const int64_t ordered = pinned ? status.pinned_version() : stable != status.labels().end() ? stable->second : 0;
+  const bool heard_of =
+      ordered == status.live_version() || ordered == status.loading_version() || ordered == status.refused_version();
+  if (ordered != 0 && !heard_of && !status.unloaded()) {
+    parts.push_back(absl::StrCat("version ", ordered, pinned ? ", which is pinned," : ", which is labelled stable,",
+                                 " is not loaded; is it in the model root?"));
   }
+  if (parts.empty() && status.live_version() == 0 && !status.unloaded()) return "no complete version was found";
   return absl::StrJoin(parts, "; ");
 }
 

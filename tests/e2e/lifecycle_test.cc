@@ -83,6 +83,7 @@ TEST(ServerProgramTest, ListensOnSeveralAddressesAndAUnixSocket) {
 std::vector<PendingScore> KeepBusy(TestClient& client) {
   v1::ScoreRequest heavy = ShopScoreRequest();
   while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
+  heavy.set_top_k(1);
   std::vector<PendingScore> in_flight;
   for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
   EXPECT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
@@ -94,21 +95,17 @@ std::vector<PendingScore> KeepBusy(TestClient& client) {
 TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   ModelRoot root;
   root.PublishShop(1);
-  RunningServer server(root, {"--drain-delay=2s", "--max-candidates=300000"});
+  RunningServer server(root, {"--drain-delay=500ms", "--drain-timeout=300s", "--threads=1", "--max-candidates=300000"});
   TestClient client(server.address());
-  v1::ScoreRequest heavy = ShopScoreRequest();
-  while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
-  heavy.set_top_k(1);
   const auto whole = client.WatchHealth("");
   const auto model = client.WatchHealth("shop");
   EXPECT_EQ(whole->Next(), "SERVING");
   EXPECT_EQ(model->Next(), "SERVING");
+  std::vector<PendingScore> in_flight = KeepBusy(client);
   server.Signal(SIGTERM);
   EXPECT_EQ(whole->Next(), "NOT_SERVING");
   EXPECT_EQ(model->Next(), "NOT_SERVING");
-  EXPECT_TRUE(client.Score(ShopScoreRequest()).ok());
-  std::vector<PendingScore> in_flight;
-  for (int i = 0; i < 8; ++i) in_flight.push_back(client.StartScore(heavy));
+  in_flight.push_back(client.StartScore(ShopScoreRequest()));
   for (PendingScore& call : in_flight) {
     const auto response = call.Wait();
     EXPECT_TRUE(response.ok()) << response.status();

@@ -331,7 +331,6 @@ TEST(PropertyTest, ScoreDoesNotDependOnTheOtherCandidates) {
   }
 }
 
-// Two threads' workspaces, in ranges of any size: as when a request is shared.
 TEST(PropertyTest, WithoutAPrecisionItIsTheFastestExactOneOfThisCpu) {
   const auto precision_of = [](const testing::RawModel& model) {
     return testing::OrDie(DinModel::Create(model.spec, model.tensors, BestInstructionSet(), std::nullopt))->precision();
@@ -348,6 +347,7 @@ TEST(PropertyTest, WithoutAPrecisionItIsTheFastestExactOneOfThisCpu) {
   EXPECT_EQ(precision_of(compact), Precision::kFp32);
 }
 
+// Two threads' workspaces, in ranges of any size: as when a request is shared.
 TEST(PropertyTest, ScoreDoesNotDependOnHowTheCandidatesAreSplit) {
   for (const Arithmetic& arithmetic : ExactArithmetics()) {
     for (uint64_t seed = 0; seed < 100; ++seed) {

@@ -106,6 +106,12 @@ TEST(LifecycleTest, WhatGoesLive) {
        {1},
        {1, 2},
        2},
+      {"and not what else was rolled back",
+       LastGood(3, {.quarantine = {{"digest2", 2}, {"digest3", 3}}}),
+       {1, 2, 3},
+       {1},
+       {1, 3},
+       3},
       {"nothing when unloaded", {.unloaded = true}, {1, 2}, {}, {}, 0},
   };
   for (const Row& row : rows) {
@@ -129,6 +135,27 @@ TEST(LifecycleTest, WhatServesInPlaceOfThePinnedOneMakesWayForIt) {
   lives.now += 300s;
   EXPECT_EQ(lives.LoadAll(), Versions{2});
   EXPECT_EQ(lives.Model().live, 2);
+}
+
+TEST(LifecycleTest, AnOrderComesBeforeWhatServesAgain) {
+  for (const bool late : {false, true}) {
+    Lives lives;
+    lives.lifecycle.Restore("m", LastGood(1, {}));
+    lives.Find({1, 2});
+    ASSERT_EQ(lives.lifecycle.NextLoad(lives.now, {})->version, 1);
+    ASSERT_TRUE(lives.lifecycle.Pin("m", 2).ok());
+    if (late) {
+      lives.lifecycle.Loaded("m", 1, "digest1", 10);
+    } else {
+      lives.lifecycle.Failed("m", 1, absl::CancelledError("not wanted"), lives.now);
+    }
+    const std::vector<LifecycleAction> actions = lives.lifecycle.TakeActions();
+    EXPECT_TRUE(
+        std::ranges::any_of(actions, [](const auto& a) { return a.kind == LifecycleAction::Kind::kCancelLoad; }));
+    EXPECT_EQ(lives.Model().live, 0);
+    EXPECT_EQ(lives.LoadAll(), Versions{2});
+    EXPECT_EQ(lives.Model().live, 2);
+  }
 }
 
 TEST(LifecycleTest, RetriesAreBoundedAndBeginAnewWhenTheFilesChange) {
