@@ -155,6 +155,11 @@ TEST_F(AdminTest, ARollbackThatDoesNotSucceedFails) {
   EXPECT_EQ(rollback.exit_code, 1);
   EXPECT_THAT(rollback.output, HasSubstr("version 1 was refused")) << rollback.errors << server.Log();
   EXPECT_EQ(Version(client), 2);
+  server.Signal(SIGKILL);
+  server.Wait();
+  RunningServer restarted(root_, flags);
+  TestClient again(restarted.address());
+  EXPECT_EQ(Version(again), 2) << restarted.Log();
 }
 
 TEST_F(AdminTest, AnUnloadedModelDoesNotHoldBackTheOthersAfterARestart) {
@@ -188,7 +193,7 @@ TEST_F(AdminTest, APinnedVersionThatIsGoneIsNamed) {
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("version 1, which is pinned, is not loaded"));
   const Finished status = din::Run(
       kDinctlProgram, {.arguments = {"status", "--server=" + server.address()}, .environment = {}, .input = ""});
-  EXPECT_THAT(status.output, HasSubstr("the pinned version is not loaded"));
+  EXPECT_THAT(status.output, HasSubstr("version 1, which is pinned, is not loaded"));
   EXPECT_EQ(Dinctl({"unpin", "ads"}).exit_code, 0);
   EXPECT_EQ(Version(client), 2);
 }
