@@ -80,11 +80,12 @@ Quantiles QuantilesOf(const Histogram& ns) {
           .count = ns.count()};
 }
 
-std::vector<std::string> WhyInvalid(const RunOutcome& outcome) {
+std::vector<std::string> WhyInvalid(const RunOutcome& outcome, const std::optional<Objective>& objective) {
   const Measurements& m = outcome.measurements;
   std::vector<std::string> reasons;
   const double lag = Us(m.lag.Quantile(0.99));
-  const double limit = std::max(kLagFloorUs, kLagOfLatency * Us(m.latency.Quantile(0.99)));
+  const double told = std::max(Us(m.latency.Quantile(0.99)), objective ? Us(objective->limit_ns) : 0);
+  const double limit = std::max(kLagFloorUs, kLagOfLatency * told);
   if (lag > limit) {
     reasons.push_back(absl::StrFormat("send lag p99 %.0f us > %.0f us: the generator could not keep up", lag, limit));
   }
@@ -100,7 +101,7 @@ RunSummary Summarise(const RunOutcome& outcome, const std::optional<Objective>& 
   const Measurements& m = outcome.measurements;
   RunSummary summary;
   summary.seconds = outcome.seconds;
-  summary.invalid = WhyInvalid(outcome);
+  summary.invalid = WhyInvalid(outcome, objective);
   summary.sent = m.sent();
   summary.ok = m.ok();
   for (const Measurements::Slice& slice : m.slices) summary.good += slice.good;

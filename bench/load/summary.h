@@ -63,8 +63,8 @@ struct RunSummary {
 };
 
 // The reasons for which a run says nothing of the server: the generator was late (send lag p99 above 100 µs and above
-// 5 % of the latency's p99), could not send, or was stopped.
-std::vector<std::string> WhyInvalid(const RunOutcome& outcome);
+// 5 % of the latency's p99, or, of a run that is only held to an objective, of that), could not send, or was stopped.
+std::vector<std::string> WhyInvalid(const RunOutcome& outcome, const std::optional<Objective>& objective = {});
 
 RunSummary Summarise(const RunOutcome& outcome, const std::optional<Objective>& objective);
 

@@ -424,7 +424,9 @@ class Bench {
       result.highest = *highest;
       result.rate = highest->rate * options_.share;
     }
-    if (result.rate < 1) return absl::UnavailableError("no rate keeps the objective");
+    if (result.rate < 1) {
+      return absl::UnavailableError(absl::StrCat("no rate keeps the objective, bounded by ", result.highest->bounded_by));
+    }
     const auto admin = v1::AdminService::NewStub(
         grpc::CreateChannel(absl::StrCat("unix:", state, "/admin.sock"), grpc::InsecureChannelCredentials()));
     result.version_bytes = stock_->version_bytes();
@@ -518,7 +520,8 @@ class Bench {
       const std::atomic<bool> stop = false;
       const load::RunOutcome outcome = load::Run(channels, requests_, *plan, engine_, stop, [](const auto&) {});
       const load::RunSummary summary = load::Summarise(outcome, *objective);
-      absl::FPrintF(stderr, "  %6.0f/s: p99 %.2f ms\n", rate, summary.latency.p99 * 1e-3);
+      absl::FPrintF(stderr, "  %6.0f/s: p99 %.2f ms%s\n", rate, summary.latency.p99 * 1e-3,
+                    summary.invalid.empty() ? "" : absl::StrCat("  INVALID: ", summary.invalid.front()));
       if (!load::Meets(summary, *objective)) return load::Verdict::kMissed;
       return summary.invalid.empty() ? load::Verdict::kMet : load::Verdict::kUnproven;
     };

@@ -30,6 +30,14 @@ TEST(SummaryTest, LagAboveFivePercentOfTheLatencyIsInvalid) {
   EXPECT_THAT(WhyInvalid(Outcome(200 * kUs, 150 * kUs)), ElementsAre(HasSubstr("send lag p99")));
 }
 
+// An idle machine wakes a sender late, and answers at once: of the objective that says enough.
+TEST(SummaryTest, LagIsHeldToTheObjectiveWhereThatIsAllThatIsAsked) {
+  const Objective objective{"p99<20ms", 0.99, 20 * kMs};
+  EXPECT_THAT(WhyInvalid(Outcome(3 * kMs, 300 * kUs)), ElementsAre(HasSubstr("send lag p99 300 us > 150 us")));
+  EXPECT_THAT(WhyInvalid(Outcome(3 * kMs, 300 * kUs), objective), IsEmpty());
+  EXPECT_THAT(WhyInvalid(Outcome(3 * kMs, 1100 * kUs), objective), ElementsAre(HasSubstr("send lag p99")));
+}
+
 TEST(SummaryTest, ARunThatWasStoppedIsInvalid) {
   RunOutcome outcome = Outcome(kMs, 0);
   outcome.stopped = true;

@@ -85,7 +85,7 @@ std::vector<PendingScore> KeepBusy(TestClient& client) {
   while (heavy.candidates(0).ids_size() < 300'000) heavy.mutable_candidates(0)->add_ids(50);
   heavy.set_top_k(1);
   std::vector<PendingScore> in_flight;
-  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy));
+  for (int i = 0; i < 30; ++i) in_flight.push_back(client.StartScore(heavy, std::chrono::minutes(5)));
   EXPECT_TRUE(client.GetModelMetadata("shop").ok());  // behind them on the same connection
   std::this_thread::sleep_for(milliseconds(50));
   return in_flight;
@@ -105,7 +105,7 @@ TEST(DrainTest, HealthTurnsFirstAndEveryRequestIsAnswered) {
   server.Signal(SIGTERM);
   EXPECT_EQ(whole->Next(), "NOT_SERVING");
   EXPECT_EQ(model->Next(), "NOT_SERVING");
-  in_flight.push_back(client.StartScore(ShopScoreRequest()));
+  in_flight.push_back(client.StartScore(ShopScoreRequest(), std::chrono::minutes(5)));
   for (PendingScore& call : in_flight) {
     const auto response = call.Wait();
     EXPECT_TRUE(response.ok()) << response.status();
