@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "kernels/matrix_unit.h"
 #include "tests/model_loader/snapshot_fixture.h"
@@ -27,6 +28,17 @@ class LoadModelTest : public testing::Test {
     change(contents);
     const absl::Status written = WriteSnapshot(root_ / "ads", 1, contents);
     ASSERT_TRUE(written.ok()) << written;
+  }
+
+  // With these weights of the last layer, and without golden cases, which they would not reproduce.
+  void PublishHead(const std::vector<float>& weights) {
+    Publish([&](SnapshotContents& c) {
+      Tensor& head = c.tensors.at("head.w");
+      ASSERT_EQ(weights.size() * sizeof(float), head.bytes);
+      head.data = reinterpret_cast<const std::byte*>(weights.data());
+      c.unverified = true;
+      c.golden.clear();
+    });
   }
 
   absl::StatusOr<ModelHandle> Load() const { return LoadModel(root_.path(), "ads", 1, {}); }
@@ -58,15 +70,11 @@ TEST_F(LoadModelTest, DriftBeyondTheBoundIsRefusedWithItsFigures) {
   const auto live = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
   ASSERT_TRUE(live.ok()) << live.status();
   // A model that reproduces its own golden scores, and ranks the other way round.
+  const Tensor& head = (*live)->snapshot->tensors().at("head.w");
+  const auto* weights = reinterpret_cast<const float*>(head.data);
   std::vector<float> turned;
-  Publish([&](SnapshotContents& c) {
-    const Tensor& head = c.tensors.at("head.w");
-    const auto* weights = reinterpret_cast<const float*>(head.data);
-    for (size_t i = 0; i < head.bytes / sizeof(float); ++i) turned.push_back(-weights[i]);
-    c.tensors.at("head.w").data = reinterpret_cast<const std::byte*>(turned.data());
-    c.unverified = true;
-    c.golden.clear();
-  });
+  for (size_t i = 0; i < head.bytes / sizeof(float); ++i) turned.push_back(-weights[i]);
+  PublishHead(turned);
   LoadOptions options;
   options.allow_unverified = true;
   const auto next = LoadModel(root_.path(), "ads", 1, options);
@@ -102,13 +110,8 @@ TEST_F(LoadModelTest, LoadHoldsToTheDriftBound) {
 
 TEST_F(LoadModelTest, AModelThatRanksNothingAnyMoreHasDriftedAway) {
   const auto live = LoadModelFrom(GoldenDirectory(), "ads", 1, {});
-  std::vector<float> nothing;
-  Publish([&](SnapshotContents& c) {
-    nothing.resize(c.tensors.at("head.w").bytes / sizeof(float));
-    c.tensors.at("head.w").data = reinterpret_cast<const std::byte*>(nothing.data());
-    c.unverified = true;
-    c.golden.clear();
-  });
+  ASSERT_TRUE(live.ok()) << live.status();
+  PublishHead(std::vector<float>((*live)->snapshot->tensors().at("head.w").bytes / sizeof(float)));
   LoadOptions options;
   options.allow_unverified = true;
   const auto next = LoadModel(root_.path(), "ads", 1, options);
