@@ -40,6 +40,12 @@ bool IsTransient(const absl::Status& status) {
          absl::IsPermissionDenied(status);
 }
 
+absl::Status NoRoomFor(uint64_t bytes, const MemoryBudget& memory, const std::string& what_for) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("need ", bytes, " bytes of memory", what_for, ", have ", memory.left(), " (limit ", memory.limit,
+                   memory.of.empty() ? "" : " of ", memory.of, ", used ", memory.used, ")"));
+}
+
 int64_t TargetOf(const ModelPolicy& policy) {
   if (policy.pinned != 0) return policy.pinned;
   const auto stable = policy.labels.find(std::string(kStableLabel));
@@ -605,11 +611,7 @@ bool Lifecycle::FindRoom(const std::string& name, Model& model, const FoundVersi
     }
   }
   if (droppable < shortage) {
-    Refuse(name, model, found.version, StampOf(model, found),
-           absl::ResourceExhaustedError(absl::StrCat("need ", need, " bytes of memory, have ", have, " (limit ",
-                                                     memory.limit, memory.of.empty() ? "" : " of ", memory.of,
-                                                     ", used ", memory.used, ")")),
-           now);
+    Refuse(name, model, found.version, StampOf(model, found), NoRoomFor(need, memory), now);
     return false;
   }
   // This model's before those of others, and those first that were live longest ago.

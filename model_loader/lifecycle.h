@@ -66,6 +66,8 @@ struct MemoryBudget {
 
   uint64_t left() const { return limit - std::min(used, limit); }
 };
+// RESOURCE_EXHAUSTED with need and have; `what_for` comes behind the need.
+absl::Status NoRoomFor(uint64_t bytes, const MemoryBudget& memory, const std::string& what_for = "");
 
 // What happened, for logs, health and whoever watches. Reported after the fact, except kLoading.
 struct LifecycleEvent {

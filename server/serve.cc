@@ -193,10 +193,7 @@ class Process {
       with.read.room_for = [this](uint64_t bytes) {
         if (TightestMemoryBudget(config_.memory_limit).left() < bytes) spare_.KeepOnlyFor(0);
         const MemoryBudget memory = TightestMemoryBudget(config_.memory_limit);
-        if (memory.left() >= bytes) return absl::OkStatus();
-        return absl::ResourceExhaustedError(
-            absl::StrCat("need ", bytes, " bytes of memory for what the delta changes, have ", memory.left(),
-                         " (limit ", memory.limit, " of ", memory.of, ", used ", memory.used, ")"));
+        return memory.left() >= bytes ? absl::OkStatus() : NoRoomFor(bytes, memory, " for what the delta changes");
       };
       with.read.control = request.control;
       with.live = request.live;
